@@ -90,7 +90,9 @@ pub(crate) fn give_descriptors(process: u32) {
 /// The soft limit. A process that is gone has no use for it.
 fn limit_descriptors(process: u32, limit: &str) {
     let arguments = ["--pid", &process.to_string(), &format!("--nofile={limit}:")].map(str::to_owned);
-    Command::new("prlimit").args(arguments).output().unwrap();
+    let limited = Command::new("prlimit").args(arguments).output().unwrap();
+    let is_gone = || !fs::exists(format!("/proc/{process}")).unwrap();
+    assert!(limited.status.success() || is_gone(), "prlimit: {limited:?}");
 }
 
 /// The most memory that a process has had, in KiB; 0 for one that is gone.

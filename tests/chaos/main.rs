@@ -118,6 +118,7 @@ fn faults_come_and_every_send_has_its_fate() {
     let seed = asked("CHAOS_SEED", SEED);
     let lasting = Duration::from_secs(asked("CHAOS_SECONDS", SECONDS));
     let (labs, brokers) = (asked("CHAOS_LABS", LABS), asked("CHAOS_BROKERS", BROKERS));
+    assert!(labs + brokers > 0, "no laboratory would run");
     println!(
         "CHAOS_SEED={seed} CHAOS_SECONDS={} CHAOS_LABS={labs} CHAOS_BROKERS={brokers}",
         lasting.as_secs()

@@ -9,7 +9,7 @@ use super::batch::origin_of;
 use super::broker_requests::OffsetsQuestion;
 use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
-use super::poller::{Halt, Poller, PollerCommand, PollerOutput};
+use super::poller::{Halt, Joining, Poller, PollerCommand, PollerOutput};
 
 /// How long a partition that is to be given up waits for the outcomes of its sends. Members are put out of the group after
 /// max.poll.interval.ms, five minutes unless it is set.
@@ -130,6 +130,7 @@ impl Poller {
         self.is_all_paused = false;
         self.steady.disturb();
         let reading = self.offsets.held().count();
+        self.joining = Joining::Answered;
         self.without_since = if reading == 0 { self.without_since.or(Some(Instant::now())) } else { None };
         self.parts.health.set_partitions(reading);
         if !partitions.is_empty() {

@@ -105,12 +105,21 @@ pub(super) struct Poller {
     pub(super) close_by: Option<Instant>,
     /// Since when the group has given it no partition.
     pub(super) without_since: Option<Instant>,
+    pub(super) joining: Joining,
     /// Whether the ends of paused partitions are asked for.
     pub(super) is_asking: bool,
     /// Whether any partition is paused.
     pub(super) is_paused: bool,
     /// Whether all are: one that was assigned meanwhile is not.
     pub(super) is_all_paused: bool,
+}
+
+/// Whether the group has ever answered to the wish to join it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Joining {
+    /// Not yet; and since when a broker is connected, if one is.
+    Unanswered(Option<Instant>),
+    Answered,
 }
 
 impl Poller {
@@ -136,6 +145,7 @@ impl Poller {
             unsent: VecDeque::new(),
             close_by: None,
             without_since: None,
+            joining: Joining::Unanswered(None),
             is_asking: false,
             is_paused: false,
             is_all_paused: false,

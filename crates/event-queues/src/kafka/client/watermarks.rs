@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::broker_requests::OffsetsQuestion;
 use super::offsets::{Loss, Partition, Watermarks};
-use super::poller::{Halt, Poller, PollerOutput};
+use super::poller::{Halt, Joining, Poller, PollerOutput};
 
 /// After a change of the fetched partitions, old statistics may still be on their way: an end counts only after two new
 /// ones, and this much time.
@@ -14,6 +14,10 @@ const STEADY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a run that ends with the partitions waits for one: longer than others take to give one up.
 const WITHOUT_MAX: Duration = Duration::from_mins(1);
+
+/// How long a run that ends with the partitions waits for the group to answer at all. The group itself waits for a member that is
+/// busy, five minutes with Kafka's defaults (max.poll.interval.ms); it never answers where there is no topic.
+const UNANSWERED_MAX: Duration = Duration::from_mins(6);
 
 /// The time since which the same partitions are fetched without a pause.
 #[derive(Debug)]
@@ -108,6 +112,17 @@ impl Poller {
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
         if !self.parts.is_until_empty {
             return Ok(());
+        }
+        if let Joining::Unanswered(connected) = self.joining {
+            let is_connected = self.parts.health.is_connected();
+            let since = is_connected.then(|| connected.unwrap_or_else(Instant::now));
+            self.joining = Joining::Unanswered(since);
+            if since.is_some_and(|since| since.elapsed() >= UNANSWERED_MAX) {
+                return Err(Halt::Failed(format!(
+                    "the group has not answered within {UNANSWERED_MAX:?}: there is no topic of queue.kafka.topics, or the \
+                     group's coordinator is not there"
+                )));
+            }
         }
         if self.without_since.is_some_and(|since| since.elapsed() >= WITHOUT_MAX) {
             return Err(Halt::Failed(format!(
