@@ -191,23 +191,21 @@ impl State {
 
     /// The books at a second; empty before the first sample.
     fn books_at(&self, second: u64) -> Sends {
-        if second == 0 {
-            // What the first second brought belongs to every time that begins at the start.
-            return Sends::default();
-        }
         let after = self.samples.partition_point(|(at, _)| *at <= second);
         after.checked_sub(1).map_or_else(Sends::default, |at| self.samples[at].1)
     }
 
     /// Sends in the last `seconds`; those accepted, in so many seconds that ended lately.
     fn average(&self, elapsed: u64, seconds: u64) -> Sends {
-        let ending = |end: u64| {
-            let before = end.checked_sub(seconds).map_or_else(Sends::default, |start| self.books_at(start));
-            self.books_at(end).since(before)
+        // What the first second brought belongs to every time that begins at the start.
+        let before = |end: u64| match end.saturating_sub(seconds) {
+            0 => Sends::default(),
+            start => self.books_at(start),
         };
-        let last = self.now.since(self.books_at(elapsed.saturating_sub(seconds)));
+        let last = self.now.since(before(elapsed));
+        let accepted_by = |end| self.books_at(end).since(before(end)).accepted;
         let averages = AVERAGES.min(elapsed.saturating_sub(seconds) + 1);
-        let mut accepted: Vec<u64> = (0..averages).map(|back| ending(elapsed - back).accepted).collect();
+        let mut accepted: Vec<u64> = (0..averages).map(|back| accepted_by(elapsed - back)).collect();
         accepted.sort_unstable();
         Sends { accepted: accepted.get(accepted.len() / 2).copied().unwrap_or(last.accepted), ..last }
     }

@@ -216,30 +216,34 @@ impl DeliveryMaker {
 
     /// Logs that messages can't be read, once a minute for each complaint.
     fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
-        let schema = schema.map(|schema| schema.to_string());
-        if self.complaints.is_due(what, schema.as_deref()) {
+        if self.complaints.is_due(what, schema) {
+            let schema = schema.map(|schema| schema.to_string());
             tracing::error!(schema, "kafka: {what}");
         }
     }
 }
 
-/// What was said of messages lately, and when.
+/// What was said of messages within the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Complaints(HashMap<(String, Option<String>), tokio::time::Instant>);
+pub(super) struct Complaints(Vec<Complaint>);
+
+#[derive(Debug)]
+struct Complaint {
+    what: String,
+    schema: Option<SchemaKey>,
+    said: tokio::time::Instant,
+}
 
 impl Complaints {
     /// Whether to say it again. Of more complaints a minute than are remembered some are not said.
-    fn is_due(&mut self, what: &str, schema: Option<&str>) -> bool {
-        let complaint = (what.to_owned(), schema.map(ToOwned::to_owned));
-        if self.0.get(&complaint).is_some_and(|said| said.elapsed() < COMPLAIN_AGAIN_AFTER) {
-            return false;
+    fn is_due(&mut self, what: &str, schema: Option<SchemaKey>) -> bool {
+        self.0.retain(|complaint| complaint.said.elapsed() < COMPLAIN_AGAIN_AFTER);
+        let is_said = self.0.iter().any(|complaint| complaint.what == what && complaint.schema == schema);
+        let is_due = !is_said && self.0.len() < COMPLAINTS_MAX;
+        if is_due {
+            self.0.push(Complaint { what: what.to_owned(), schema, said: tokio::time::Instant::now() });
         }
-        self.0.retain(|_, said| said.elapsed() < COMPLAIN_AGAIN_AFTER);
-        let has_room = self.0.len() < COMPLAINTS_MAX;
-        if has_room {
-            self.0.insert(complaint, tokio::time::Instant::now());
-        }
-        has_room
+        is_due
     }
 }
 
@@ -307,12 +311,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_complaint_is_said_once_a_minute_whatever_comes_beside_it() {
         let mut complaints = Complaints::default();
-        assert!(complaints.is_due("no registry", None) && complaints.is_due("unknown", Some("77")));
-        assert!(complaints.is_due("unknown", Some("78")));
-        assert!(!complaints.is_due("no registry", None) && !complaints.is_due("unknown", Some("77")));
+        let mut is_due = |what, id: Option<u32>| complaints.is_due(what, id.map(SchemaKey::Id));
+        assert!(is_due("no registry", None) && is_due("unknown", Some(77)));
+        assert!(is_due("unknown", Some(78)));
+        assert!(!is_due("no registry", None) && !is_due("unknown", Some(77)));
         tokio::time::advance(COMPLAIN_AGAIN_AFTER).await;
-        assert!(complaints.is_due("unknown", Some("77")));
-        let said = (0..1_000).filter(|id| complaints.is_due("unknown", Some(&id.to_string()))).count();
+        assert!(is_due("unknown", Some(77)));
+        let said = (0..1_000).filter(|id| is_due("unknown", Some(*id))).count();
         assert!((20..=COMPLAINTS_MAX).contains(&said), "{said} of 1,000");
     }
 
