@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use admin_api::{Client, reachable};
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 use self::command_line::{Arguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
@@ -168,12 +169,7 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
 
 #[cfg(feature = "top")]
 fn watch_at(url: &str) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
-    runtime.block_on(top::run(url)).map_err(Failure::failed)
+    runtime(1)?.block_on(top::run(url)).map_err(Failure::failed)
 }
 
 #[cfg(not(feature = "top"))]
@@ -189,6 +185,13 @@ fn network(connections: &[Connection]) -> Result<Network, Failure> {
         HttpError::Proxy(error) => Failure::configuration(error),
         error => Failure::failed(error),
     })
+}
+
+/// A runtime with so many threads for sockets and timers.
+fn runtime(workers: usize) -> Result<Runtime, Failure> {
+    ensure_threads(workers)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).enable_all().build().map_err(Failure::failed)
 }
 
 /// Whether the system gives so many threads at once: where it does not, tokio's runtime would panic.

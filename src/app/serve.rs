@@ -81,13 +81,7 @@ fn run(
     if config.receives_nothing() && import.import.is_empty() {
         tracing::warn!("{RECEIVES_NOTHING}");
     }
-    let workers = workers(config.lanes.get());
-    super::ensure_threads(workers)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .enable_all()
-        .build()
-        .map_err(Failure::failed)?;
+    let runtime = super::runtime(workers(config.lanes.get()))?;
     let ended = runtime.block_on(serve(config, path, import, is_strict, signals, log_level));
     // Threads that still block (in a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
