@@ -36,10 +36,13 @@ pub(super) enum Trigger {
 }
 
 /// What was read, beside what had been read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Reread {
     Same,
-    Changed,
+    /// The files of the push port alone.
+    Credentials,
+    /// The configuration, with the number of its connections.
+    Configuration(usize, Changes),
 }
 
 /// The result of the last reload.
@@ -66,9 +69,9 @@ impl LastReload {
         Self { signal_refused: None, files_refused: None, taken_over_at: now }
     }
 
-    fn note(&mut self, trigger: Trigger, ended: Result<Reread, String>, now: u64) {
+    fn note(&mut self, trigger: Trigger, ended: &Result<Reread, String>, now: u64) {
         let is_as_before = trigger == Trigger::Files(FileNews::RefusedBefore)
-            && match (&ended, &self.files_refused) {
+            && match (ended, &self.files_refused) {
                 (Ok(reread), refused) => *reread == Reread::Same && refused.is_none(),
                 (Err(reason), Some(refused)) => *reason == refused.reason,
                 (Err(_), None) => false,
@@ -79,7 +82,7 @@ impl LastReload {
         if ended.is_ok() {
             self.taken_over_at = now;
         }
-        let refused = ended.err().map(|reason| RefusedReload { reason, at: now });
+        let refused = ended.as_ref().err().map(|reason| RefusedReload { reason: reason.clone(), at: now });
         match trigger {
             // It has read all files.
             Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
@@ -188,21 +191,37 @@ impl Reloader {
     /// Reloads, and logs the result. A wrong configuration is refused as a whole; a wrong connection only by itself. A stop
     /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
+        let is_first = self.push_files.is_none();
         let ended = self.take_over(trigger).await;
         let is_refused = ended.is_err() || !self.connections.borrow().refused.is_empty();
         self.files.are_refused(is_refused);
         let told = self.last_reload.borrow().files_refused.as_ref().map(|refused| refused.reason.clone());
-        if let Err(reason) = &ended
-            && (trigger != Trigger::Files(FileNews::RefusedBefore) || told.as_ref() != Some(reason))
-        {
-            tracing::error!(
-                file = %self.path.display(),
-                %reason,
-                "the configuration was refused; the old one stays in force"
-            );
-        }
+        // Before it is logged: who has read the line sees what it says in the metrics, too.
         let now = self.clock.unix_seconds();
-        self.last_reload.send_modify(|last| last.note(trigger, ended, now));
+        self.last_reload.send_modify(|last| last.note(trigger, &ended, now));
+        let file = self.path.display();
+        match ended {
+            Err(reason) => {
+                if trigger != Trigger::Files(FileNews::RefusedBefore) || told.as_ref() != Some(&reason) {
+                    tracing::error!(%file, %reason, "the configuration was refused; the old one stays in force");
+                }
+            }
+            Ok(Reread::Configuration(connections, Changes { added, removed, changed, rotated })) => {
+                tracing::info!(
+                    %file,
+                    connections,
+                    added,
+                    removed,
+                    changed,
+                    rotated,
+                    "the configuration was read again"
+                );
+            }
+            Ok(Reread::Credentials) if !is_first => {
+                tracing::info!("the tokens and the certificate of the push port were read again");
+            }
+            Ok(Reread::Credentials | Reread::Same) => {}
+        }
     }
 
     /// Reads all files on a thread of its own: a disk that does not answer holds up only this reload.
@@ -262,10 +281,7 @@ impl Reloader {
             self.swap_credentials(credentials, is_same && before.is_none())?;
         }
         if is_same {
-            if before.is_some() {
-                tracing::info!("the tokens and the certificate of the push port were read again");
-            }
-            return Ok(Reread::Changed);
+            return Ok(Reread::Credentials);
         }
         self.read_last = config.clone();
         self.files.watch(&config, self.started_with.push.as_ref());
@@ -286,17 +302,7 @@ impl Reloader {
         let changes = Changes::between(&before.active, &config.connections.active);
         let reload = pipeline::PipelineCommand::Reload { connections: config.connections, layout };
         self.in_force.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
-        let Changes { added, removed, changed, rotated } = changes;
-        tracing::info!(
-            file = %self.path.display(),
-            connections,
-            added,
-            removed,
-            changed,
-            rotated,
-            "the configuration was read again"
-        );
-        Ok(Reread::Changed)
+        Ok(Reread::Configuration(connections, changes))
     }
 }
 
@@ -351,8 +357,8 @@ mod tests {
         const REFUSED_BEFORE: Trigger = Trigger::Files(FileNews::RefusedBefore);
         let mut last = LastReload::at_start(1);
         let mut note = |trigger, reason: Option<&str>, now| {
-            let reread = if trigger == REFUSED_BEFORE { Reread::Same } else { Reread::Changed };
-            last.note(trigger, reason.map_or(Ok(reread), |reason| Err(reason.to_owned())), now);
+            let reread = if trigger == REFUSED_BEFORE { Reread::Same } else { Reread::Credentials };
+            last.note(trigger, &reason.map_or(Ok(reread), |reason| Err(reason.to_owned())), now);
             (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
         };
         let refused = |reason: &str, at| Some((reason.to_owned(), at));
