@@ -15,6 +15,7 @@ mod refusals;
 mod rights;
 mod scene;
 mod security;
+mod some_topics;
 mod topics;
 mod transactions;
 

@@ -11,6 +11,7 @@ mod handovers;
 mod leftovers;
 mod load;
 mod members;
+mod mock;
 mod proxy;
 #[path = "../support/registry.rs"]
 mod registry;

@@ -105,7 +105,8 @@ impl Listener {
                 settings,
                 "{prefix}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
                  {prefix}.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 user_admin=\"{}\" user_least=\"{}\" user_clerk=\"{}\" user_guest=\"{}\" user_novice=\"{}\";\n\
+                 user_admin=\"{}\" user_least=\"{}\" user_clerk=\"{}\" user_guest=\"{}\" user_novice=\"{}\" \
+                 user_reader=\"{}\";\n\
                  {prefix}.scram-sha-256.sasl.jaas.config={SCRAM} required;\n\
                  {prefix}.scram-sha-512.sasl.jaas.config={SCRAM} required;\n",
                 password("admin"),
@@ -113,6 +114,7 @@ impl Listener {
                 password("clerk"),
                 password("guest"),
                 password("novice"),
+                password("reader"),
             )
             .unwrap(),
             Self::Token => write!(

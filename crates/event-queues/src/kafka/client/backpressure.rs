@@ -101,7 +101,7 @@ impl Poller {
         }
     }
 
-    fn pause(&mut self) {
+    pub(super) fn pause(&mut self) {
         if !self.is_all_paused {
             self.is_all_paused = self.on_all("paused", Consumer::pause);
             self.is_paused |= self.is_all_paused;
@@ -110,7 +110,7 @@ impl Poller {
         }
     }
 
-    fn resume(&mut self) {
+    pub(super) fn resume(&mut self) {
         if self.is_paused {
             self.is_paused = !self.on_all("resumed", Consumer::resume);
             self.is_all_paused = false;

@@ -72,21 +72,40 @@ impl<T: Send + 'static> BrokerRequests<T> {
     }
 }
 
-/// A question to the broker about partitions.
+/// A question to the broker.
 #[derive(Debug)]
-pub(super) enum OffsetsQuestion {
-    /// Their offsets that the group has committed.
+pub(super) enum BrokerQuestion {
+    /// The offsets of partitions that the group has committed.
     Committed(Vec<Partition>),
-    /// Where they end.
+    /// Where partitions end.
     Ends(Vec<Partition>),
+    /// Which of these topics are there.
+    Topics(Vec<String>),
 }
 
 /// Asks it.
-pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, question: OffsetsQuestion) {
+pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, question: BrokerQuestion) {
     match question {
-        OffsetsQuestion::Committed(partitions) => ask_for_committed(consumer, partitions),
-        OffsetsQuestion::Ends(partitions) => ask_for_ends(consumer, &partitions),
+        BrokerQuestion::Committed(partitions) => ask_for_committed(consumer, partitions),
+        BrokerQuestion::Ends(partitions) => ask_for_ends(consumer, &partitions),
+        BrokerQuestion::Topics(topics) => ask_for_topics(consumer, topics),
     }
+}
+
+/// Asks for all topics that this client may see, for then librdkafka at once joins the group anew with one that is there now.
+fn ask_for_topics(consumer: &BaseConsumer<Callbacks>, mut topics: Vec<String>) {
+    match consumer.fetch_metadata(None, ANSWER_MAX) {
+        Ok(all) => topics.retain(|topic| {
+            all.topics()
+                .iter()
+                .any(|one| one.name() == topic && one.error().is_none() && !one.partitions().is_empty())
+        }),
+        Err(error) => {
+            tracing::debug!(%error, "kafka: the topics could not be asked for");
+            topics.clear();
+        }
+    }
+    consumer.context().note(Event::Topics(topics));
 }
 
 /// In the place of a time, -1 asks for the end: for the last settled one, where transactions count. Source: Kafka's protocol,

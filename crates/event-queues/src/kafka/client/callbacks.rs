@@ -19,7 +19,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use super::health::Health;
 use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
-use super::refusal::{self, ClientIdentity};
+use super::refusal::{self, ClientIdentity, Trouble};
 use super::token;
 
 /// An event of the consumer.
@@ -37,6 +37,8 @@ pub(super) enum Event {
     Watermarks(Vec<(Partition, Watermarks)>),
     /// The ends of partitions whose fetching is paused; none: they could not be found out.
     Ends(Vec<(Partition, i64)>),
+    /// Those of the topics asked for that are there.
+    Topics(Vec<String>),
 }
 
 /// The broker's answer to the offset of one partition.
@@ -158,6 +160,13 @@ impl ClientContext for Callbacks {
         if is_connected {
             self.health.is_let_in();
         }
+        let group = statistics.cgrp.as_ref();
+        // Source: the states of a group in librdkafka, rdkafka_cgrp.c.
+        self.health.look_at_coordinator(group.is_none_or(|group| group.state == "up"));
+        // So it stays where an offset may not be reset.
+        if partitions(&statistics).any(|partition| partition.desired && partition.fetch_state == "none") {
+            self.health.lasts(Trouble::Offsets);
+        }
         self.note(Event::Watermarks(marks(&statistics)));
     }
 
@@ -232,6 +241,12 @@ pub(super) fn to_list<'a>(partitions: impl Iterator<Item = (&'a Partition, Offse
 /// The partitions alone.
 pub(super) fn without_offsets(partitions: &[Partition]) -> TopicPartitionList {
     to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)))
+}
+
+/// All partitions that the client knows.
+fn partitions(statistics: &Statistics) -> impl Iterator<Item = &PartitionStatistics> {
+    let topics = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+    topics.filter(|partition| partition.partition >= 0)
 }
 
 /// The watermarks of the partitions that this process reads.

@@ -101,7 +101,8 @@ impl Poller {
             self.refused(kind, error);
         } else if !answers.is_empty() {
             self.commits.waiting_since = None;
-            self.parts.health.came_through();
+            let topics: BTreeSet<&str> = answers.iter().map(|answer| &*answer.partition.topic).collect();
+            self.came_through(&Vec::from_iter(topics));
         }
         if self.release() && is_taken {
             tracing::info!("kafka: commits are taken again");
@@ -201,6 +202,7 @@ impl Poller {
                 Event::Committed(answers) => self.committed(&answers),
                 Event::Watermarks(marks) => self.look(&marks),
                 Event::Ends(ends) => self.look_at_ends(&ends),
+                Event::Topics(topics) => self.parts.health.are_there(&topics),
                 // The group waits for it.
                 Event::Assigned(partitions) if self.later.is_empty() => self.prepare(partitions),
                 Event::Known { partitions, committed } if self.later.is_empty() => {

@@ -135,7 +135,8 @@ impl KafkaQueue {
     /// Commits acknowledged offsets and leaves the group, so that others take its partitions over at once.
     ///
     /// # Errors
-    /// When the last commit has failed: sends counted since the one before are counted again.
+    /// When the last commit has failed: sends counted since the one before are counted again; at the end of a run until all is
+    /// read, when something of the topics could not be.
     pub async fn close(mut self) -> Result<(), QueueError> {
         let Some(left) = self.left.take() else { return Ok(()) };
         // A thread that has ended needs no command.
@@ -149,7 +150,12 @@ impl KafkaQueue {
             );
         }
         match self.health.repeated() {
-            0 if self.health.is_closed() => Ok(()),
+            0 if self.health.is_closed() => match self.health.unread() {
+                Some(words) if self.has_ended => {
+                    Err(QueueError::Storage(format!("not all of queue.kafka.topics was read: {words}")))
+                }
+                _ => Ok(()),
+            },
             0 => Err(QueueError::Storage(format!(
                 "Kafka did not answer within {LEAVE_MAX:?}: what was counted since the last commit may be counted again"
             ))),

@@ -1,17 +1,16 @@
 //! The state of a consumer, for the admin port and for the pipeline.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::refusal::{BrokerRefusal, Trouble};
+use super::refusal::{BrokerRefusal, Trouble, topic_of};
+use troubles::{Slot, TroubleSlots, is_pattern};
 
-/// How soon the same message about the same trouble is logged again.
-const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
+mod troubles;
 
-/// A refused connection is tried again within ten seconds, and its refusal reported within half a minute: after this time
-/// without a report the refusal is over.
-const REFUSED_AGAIN_WITHIN: Duration = Duration::from_mins(1);
+/// How long the group may be without a coordinator before that is trouble: another broker takes over within seconds.
+const COORDINATOR_AWAY_MAX: Duration = Duration::from_secs(30);
 
 /// Written by the consumer's thread, read by any.
 #[derive(Debug, Default)]
@@ -24,8 +23,8 @@ pub(super) struct Health {
     is_joining: AtomicBool,
     is_connected: AtomicBool,
     is_paused: AtomicBool,
-    troubles: Mutex<[Slot; Trouble::ALL.len()]>,
-    /// Whether there is trouble that a message or a commit disproves.
+    troubles: Mutex<TroubleSlots>,
+    /// Whether there is trouble that a message or a commit may disprove.
     is_refused: AtomicBool,
     /// Counting is stopped until commits are taken again.
     is_held: AtomicBool,
@@ -34,17 +33,6 @@ pub(super) struct Health {
     /// Messages that are counted twice, because the last commit failed.
     repeated: AtomicU64,
     is_closed: AtomicBool,
-}
-
-/// One kind of trouble.
-#[derive(Debug, Default)]
-struct Slot {
-    /// The message, while it lasts.
-    words: Option<Arc<str>>,
-    /// When it was last reported.
-    seen: Option<Instant>,
-    /// The message that was logged last, and when.
-    told: Option<(Arc<str>, Instant)>,
 }
 
 /// A look at a consumer.
@@ -83,67 +71,177 @@ impl Health {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
+    fn troubles(&self) -> MutexGuard<'_, TroubleSlots> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes trouble. Returns whether to log it: not if it was there already, or the same message was logged a moment ago.
     pub(super) fn complain(&self, trouble: Trouble, words: &str) -> bool {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &mut troubles[trouble as usize];
-        if trouble.is_disproved_by_messages() {
-            self.is_refused.store(true, Ordering::Relaxed);
+        let mut troubles = self.troubles();
+        if trouble == Trouble::Reads {
+            troubles.readable.clear();
         }
-        let now = Instant::now();
-        slot.seen = Some(now);
-        if slot.words.as_deref() == Some(words) {
-            return false;
-        }
-        let words: Arc<str> = words.into();
-        slot.words = Some(Arc::clone(&words));
-        let is_told = slot.told.as_ref().is_some_and(|(told, at)| {
-            *told == words && now.saturating_duration_since(*at) < TELL_AGAIN_AFTER
-        });
-        if !is_told {
-            slot.told = Some((words, now));
-        }
-        !is_told
+        let is_news = troubles.slot(trouble).complain(words);
+        self.is_refused.store(troubles.may_be_disproved(), Ordering::Relaxed);
+        is_news
+    }
+
+    fn complain_of_topic(&self, topic: &str, words: &'static str) -> bool {
+        let mut troubles = self.troubles();
+        troubles.topics.insert(topic.to_owned(), words);
+        let words = troubles.words_of_topics().unwrap_or_default();
+        self.is_refused.store(true, Ordering::Relaxed);
+        troubles.slot(Trouble::Topics).complain(&words)
     }
 
     /// Notes a refusal, and logs it if it is news.
     pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
-        if self.complain(refusal.trouble, refusal.words) {
-            tracing::error!(reason, "kafka: {}", refusal.words);
+        let BrokerRefusal { trouble, words } = *refusal;
+        let is_news = match topic_of(reason) {
+            Some(topic) if trouble == Trouble::Topics => self.complain_of_topic(topic, words),
+            _ => self.complain(trouble, words),
+        };
+        if is_news {
+            tracing::error!(reason, "kafka: {words}");
         }
+    }
+
+    /// The trouble lasts, if there is any.
+    pub(super) fn lasts(&self, trouble: Trouble) {
+        self.troubles().slot(trouble).seen = Some(Instant::now());
     }
 
     /// Whether lasting trouble of this kind was logged within the interval of repetition.
     pub(super) fn is_told(&self, trouble: Trouble) -> bool {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Slot { words, told, .. } = &troubles[trouble as usize];
-        words.is_some() && told.as_ref().is_some_and(|(_, at)| at.elapsed() < TELL_AGAIN_AFTER)
+        self.troubles().slot(trouble).is_told()
+    }
+
+    /// Whether there is trouble of this kind.
+    pub(super) fn is_in(&self, trouble: Trouble) -> bool {
+        self.troubles().slot(trouble).words.is_some()
+    }
+
+    /// What is not read of `queue.kafka.topics`.
+    pub(super) fn unread(&self) -> Option<String> {
+        let all = Trouble::ALL.into_iter().filter(|trouble| trouble.is_of_some_topics());
+        let words: Vec<_> = all.filter_map(|trouble| self.message(trouble)).collect();
+        (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// Whether partitions have stood still for this long, because they may not be read.
+    pub(super) fn is_unreadable_for(&self, at_least: Duration) -> bool {
+        let mut troubles = self.troubles();
+        self.is_connected()
+            && [Trouble::Reads, Trouble::Offsets].into_iter().any(|trouble| {
+                let Slot { words, since, .. } = troubles.slot(trouble);
+                words.is_some() && since.is_some_and(|since| since.elapsed() >= at_least)
+            })
+    }
+
+    /// The topics that are refused; patterns are not among them.
+    pub(super) fn refused_topics(&self) -> Vec<String> {
+        self.troubles().topics.keys().filter(|topic| !is_pattern(topic)).cloned().collect()
+    }
+
+    /// These topics are there.
+    pub(super) fn are_there(&self, topics: &[String]) {
+        if self.troubles().forgive_topics(|topic| topics.iter().any(|one| one == topic)) {
+            tell_end(Trouble::Topics);
+        }
     }
 
     /// A broker is connected. Without messages to read, only this shows the end of a refusal.
     pub(super) fn is_let_in(&self) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Slot { words, seen, .. } = &mut troubles[Trouble::Access as usize];
-        if words.is_some() && seen.is_none_or(|seen| seen.elapsed() > REFUSED_AGAIN_WITHIN) {
-            *words = None;
+        let mut troubles = self.troubles();
+        if troubles.slot(Trouble::Access).is_out_of_date() {
+            troubles.clear(Trouble::Access);
+        }
+    }
+
+    /// Fetching goes on, and refusals of it would be reported again.
+    pub(super) fn is_fetching(&self) {
+        for trouble in [Trouble::Reads, Trouble::Offsets] {
+            let mut troubles = self.troubles();
+            if troubles.slot(trouble).is_out_of_date() && troubles.clear(trouble) {
+                tell_end(trouble);
+            }
+        }
+    }
+
+    /// All partitions are read to their end, so none of their topics is refused any more.
+    pub(super) fn all_is_read(&self) {
+        for trouble in [Trouble::Reads, Trouble::Offsets] {
+            if self.clear(trouble) {
+                tell_end(trouble);
+            }
+        }
+    }
+
+    /// Whether the group has a coordinator, as far as a client with a connected broker knows.
+    pub(super) fn look_at_coordinator(&self, is_there: bool) {
+        const WORDS: &str = "the coordinator of queue.kafka.group_id can't be had, so nothing is read: are all Kafka brokers \
+                             there, and is their topic __consumer_offsets in order?";
+        let mut troubles = self.troubles();
+        if is_there || !self.is_connected() {
+            troubles.coordinator_away_since = None;
+            if is_there && troubles.clear(Trouble::Coordinator) {
+                tell_end(Trouble::Coordinator);
+            }
+            return;
+        }
+        let since = *troubles.coordinator_away_since.get_or_insert_with(Instant::now);
+        let is_explained = [Trouble::Access, Trouble::Callbacks]
+            .into_iter()
+            .any(|trouble| troubles.slot(trouble).words.is_some());
+        if since.elapsed() >= COORDINATOR_AWAY_MAX
+            && !is_explained
+            && troubles.slot(Trouble::Coordinator).complain(WORDS)
+        {
+            tracing::error!("kafka: {WORDS}");
         }
     }
 
     /// The trouble is over. Returns whether there was any.
     pub(super) fn clear(&self, trouble: Trouble) -> bool {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
-        troubles[trouble as usize].words.take().is_some()
+        self.troubles().clear(trouble)
     }
 
-    /// A message or a commit came through: whatever was refused before is granted now.
-    pub(super) fn came_through(&self) {
-        if self.is_refused.load(Ordering::Relaxed) && self.is_refused.swap(false, Ordering::Relaxed) {
-            for trouble in Trouble::ALL.into_iter().filter(|trouble| trouble.is_disproved_by_messages()) {
-                if self.clear(trouble) {
-                    tracing::info!(refused = ?trouble, "kafka: messages or commits come through behind a refusal");
-                }
+    /// The group has given partitions of these topics: what was refused of them, and of the group, is granted now.
+    pub(super) fn assigned(&self, topics: &[&str]) {
+        self.granted(topics, |_| ());
+    }
+
+    /// A message or a commit of these topics came through. `held` are those of all partitions that this process reads: where
+    /// not all are readable, one of them may be that whose read was refused.
+    pub(super) fn came_through<'t>(&self, topics: &[&str], mut held: impl Iterator<Item = &'t str>) {
+        self.granted(topics, |troubles| {
+            if troubles.slot(Trouble::Reads).words.is_none() {
+                return;
+            }
+            let TroubleSlots { readable, .. } = troubles;
+            readable.extend(topics.iter().map(|&topic| topic.to_owned()));
+            if held.all(|topic| readable.contains(topic)) && troubles.clear(Trouble::Reads) {
+                tell_end(Trouble::Reads);
+            }
+        });
+    }
+
+    fn granted(&self, topics: &[&str], look_further: impl FnOnce(&mut TroubleSlots)) {
+        if !self.is_refused.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut troubles = self.troubles();
+        for trouble in Trouble::ALL.into_iter().filter(|trouble| trouble.is_disproved_by_messages()) {
+            if troubles.clear(trouble) {
+                tell_end(trouble);
             }
         }
+        // A pattern may fit nothing yet.
+        if troubles.forgive_topics(|topic| is_pattern(topic) || topics.contains(&topic)) {
+            tell_end(Trouble::Topics);
+        }
+        look_further(&mut troubles);
+        self.is_refused.store(troubles.may_be_disproved(), Ordering::Relaxed);
     }
 
     /// Commits are refused for good, or taken again.
@@ -187,8 +285,12 @@ impl Health {
     }
 
     fn message(&self, trouble: Trouble) -> Option<Arc<str>> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)[trouble as usize].words.clone()
+        self.troubles().slot(trouble).words.clone()
     }
+}
+
+fn tell_end(trouble: Trouble) {
+    tracing::info!(refused = ?trouble, "kafka: what was refused is granted, or there again");
 }
 
 impl Watch {
@@ -231,59 +333,4 @@ impl Watch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn watched() -> (Arc<Health>, Watch) {
-        let health = Arc::new(Health::default());
-        health.set_connected(true);
-        (Arc::clone(&health), Watch(health))
-    }
-
-    #[test]
-    fn one_trouble_does_not_hide_or_clear_another() {
-        let (health, watch) = watched();
-        assert!(health.complain(Trouble::Registry, "the registry is away"));
-        assert!(health.complain(Trouble::Topics, "no such topic"));
-        assert_eq!(watch.trouble().as_deref(), Some("no such topic"));
-        assert!(health.clear(Trouble::Topics));
-        assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
-        assert!(health.complain(Trouble::Access, "no right"));
-        assert!(health.clear(Trouble::Registry));
-        assert_eq!(watch.trouble().as_deref(), Some("no right"));
-    }
-
-    #[test]
-    fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
-        let (health, watch) = watched();
-        for trouble in [Trouble::Access, Trouble::Topics, Trouble::Callbacks] {
-            assert!(health.complain(trouble, "refused"));
-        }
-        health.complain(Trouble::Registry, "the registry is away");
-        health.came_through();
-        assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
-        health.clear(Trouble::Registry);
-        assert_eq!(watch.trouble(), None);
-    }
-
-    #[test]
-    fn the_same_trouble_is_logged_once_a_minute_however_often_it_comes_and_goes() {
-        let (health, _watch) = watched();
-        assert!(health.complain(Trouble::Access, "refused"));
-        assert!(!health.complain(Trouble::Access, "refused"), "it is there already");
-        health.came_through();
-        assert!(!health.complain(Trouble::Access, "refused"), "it was told a moment ago");
-        assert!(health.complain(Trouble::Access, "refused otherwise"));
-    }
-
-    #[test]
-    fn what_is_refused_is_told_before_what_can_not_be_reached() {
-        let health = Arc::new(Health::default());
-        let watch = Watch(Arc::clone(&health));
-        assert_eq!(watch.trouble(), None, "an import comes before the group is joined");
-        health.join();
-        assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));
-        health.complain(Trouble::Access, "the password is wrong");
-        assert_eq!(watch.trouble().as_deref(), Some("the password is wrong"));
-    }
-}
+mod tests;

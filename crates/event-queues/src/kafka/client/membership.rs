@@ -1,12 +1,13 @@
 //! The poller as a member of the group: takes partitions, gives them up in good order, leaves.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 
 use super::batch::origin_of;
-use super::broker_requests::OffsetsQuestion;
+use super::broker_requests::BrokerQuestion;
 use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
 use super::poller::{Halt, Joining, Poller, PollerCommand, PollerOutput};
@@ -62,6 +63,7 @@ impl Poller {
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
             Event::Ends(ends) => self.look_at_ends(&ends),
+            Event::Topics(topics) => self.parts.health.are_there(&topics),
         }
         Ok(())
     }
@@ -94,8 +96,8 @@ impl Poller {
         if partitions.is_empty() {
             return self.assign(&partitions, Some(Vec::new()));
         }
-        if let Err(OffsetsQuestion::Committed(partitions) | OffsetsQuestion::Ends(partitions)) =
-            self.questions.send(OffsetsQuestion::Committed(partitions))
+        if let Err(BrokerQuestion::Committed(partitions)) =
+            self.questions.send(BrokerQuestion::Committed(partitions))
         {
             self.assign(&partitions, Some(Vec::new()));
         }
@@ -134,7 +136,8 @@ impl Poller {
         self.without_since = if reading == 0 { self.without_since.or(Some(Instant::now())) } else { None };
         self.parts.health.set_partitions(reading);
         if !partitions.is_empty() {
-            self.parts.health.came_through();
+            let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+            self.parts.health.assigned(&Vec::from_iter(topics));
         }
         tracing::info!(taken = partitions.len(), reading, "kafka: partitions were assigned");
     }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::batch::MessageBatch;
-use super::broker_requests::{self, BrokerRequests, CommitOffsets, OffsetsQuestion};
+use super::broker_requests::{self, BrokerQuestion, BrokerRequests, CommitOffsets};
 use super::callbacks::{Callbacks, Event};
 use super::commits::Commits;
 use super::frame;
@@ -84,15 +84,15 @@ pub(super) struct Parts {
 /// The owner of the consumer.
 pub(super) struct Poller {
     pub(super) consumer: Arc<BaseConsumer<Callbacks>>,
-    pub(super) questions: BrokerRequests<OffsetsQuestion>,
+    pub(super) questions: BrokerRequests<BrokerQuestion>,
     pub(super) committer: BrokerRequests<CommitOffsets>,
     pub(super) parts: Parts,
     pub(super) offsets: PartitionOffsets,
     pub(super) commits: Commits,
     pub(super) steady: Steady,
     pub(super) batch: Option<MessageBatch>,
-    /// When the first message of the batch came.
-    begun: Instant,
+    /// When the first message of the batch came, or of the last one.
+    pub(super) begun: Instant,
     /// Messages that came although their partition was paused, or during a wait.
     pub(super) early: VecDeque<OwnedMessage>,
     /// Events during a wait.
@@ -106,6 +106,8 @@ pub(super) struct Poller {
     /// Since when the group has given it no partition.
     pub(super) without_since: Option<Instant>,
     pub(super) joining: Joining,
+    /// When what is refused was last tried again.
+    pub(super) tried_at: Option<Instant>,
     /// Whether the ends of paused partitions are asked for.
     pub(super) is_asking: bool,
     /// Whether any partition is paused.
@@ -146,6 +148,7 @@ impl Poller {
             close_by: None,
             without_since: None,
             joining: Joining::Unanswered(None),
+            tried_at: None,
             is_asking: false,
             is_paused: false,
             is_all_paused: false,
@@ -257,7 +260,7 @@ impl Poller {
             // It was fetched before its partition was given up, if it has not come back since: whoever has it now reads it.
             return Ok(());
         };
-        self.parts.health.came_through();
+        self.came_through(&[message.topic()]);
         if let Some(expected) = self.offsets.expected(&partition) {
             self.compare(&partition, expected, message.offset());
         }
@@ -266,6 +269,11 @@ impl Poller {
         self.batch = Some(batch);
         self.begun = Instant::now();
         Ok(())
+    }
+
+    /// A message or a commit of these topics came through.
+    pub(super) fn came_through(&self, topics: &[&str]) {
+        self.parts.health.came_through(topics, self.offsets.held().map(|partition| &*partition.topic));
     }
 
     /// Hands over the batch.

@@ -12,8 +12,14 @@ pub(super) enum Trouble {
     Access,
     /// The group does not take this client.
     Callbacks,
-    /// A topic is not there, or may not be read.
+    /// The group's coordinator can't be had.
+    Coordinator,
+    /// Topics of the subscription are not there, or not for this client. Kept by topic.
     Topics,
+    /// A topic that is there may not be read; which one is not said.
+    Reads,
+    /// A partition stands still, because its offset may not be reset.
+    Offsets,
     /// Commits are refused.
     Commits,
     /// The schema registry can't be asked.
@@ -21,12 +27,25 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 5] =
-        [Trouble::Access, Trouble::Callbacks, Trouble::Topics, Trouble::Commits, Trouble::Registry];
+    pub(super) const ALL: [Self; 8] = [
+        Trouble::Access,
+        Trouble::Callbacks,
+        Trouble::Coordinator,
+        Trouble::Topics,
+        Trouble::Reads,
+        Trouble::Offsets,
+        Trouble::Commits,
+        Trouble::Registry,
+    ];
 
-    /// Whether a message or a successful commit shows that it is over. The others end in other ways.
+    /// Whether any message or successful commit shows that it is over. The others end in other ways.
     pub(super) fn is_disproved_by_messages(self) -> bool {
-        matches!(self, Trouble::Access | Trouble::Callbacks | Trouble::Topics)
+        matches!(self, Trouble::Access | Trouble::Callbacks)
+    }
+
+    /// Whether something of `queue.kafka.topics` is not read, and the rest is.
+    pub(super) fn is_of_some_topics(self) -> bool {
+        matches!(self, Trouble::Topics | Trouble::Reads | Trouble::Offsets)
     }
 }
 
@@ -65,17 +84,27 @@ pub(super) enum Sasl {
     Token,
 }
 
+/// The topic of the subscription, or the pattern, that an error event is about.
+pub(super) fn topic_of(reason: &str) -> Option<&str> {
+    let (topic, _why) = reason.strip_prefix("Subscribed topic not available: ")?.split_once(": ")?;
+    Some(topic)
+}
+
+fn of_topics(reason: &str) -> Trouble {
+    if topic_of(reason).is_some() { Trouble::Topics } else { Trouble::Reads }
+}
+
 /// The meaning of an error event, if somebody has to act.
 pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRefusal> {
     let refusal = match code {
         Code::Authentication | Code::SaslAuthenticationFailed => of_sasl(reason, identity),
         Code::SSL | Code::BrokerTransportFailure => of_tls(code, reason, identity)?,
         Code::UnknownTopicOrPartition | Code::UnknownTopic => BrokerRefusal::new(
-            Trouble::Topics,
+            of_topics(reason),
             "a topic of queue.kafka.topics does not exist on the Kafka broker: create it, or mend its name",
         ),
         Code::TopicAuthorizationFailed => BrokerRefusal::new(
-            Trouble::Topics,
+            of_topics(reason),
             "this client may not read a topic of queue.kafka.topics: give it the right to (Read and Describe on the \
              topic)",
         ),
@@ -94,7 +123,7 @@ pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Op
              group.max.size, or stop a member",
         ),
         Code::AutoOffsetReset => BrokerRefusal::new(
-            Trouble::Topics,
+            Trouble::Offsets,
             "\"auto.offset.reset\" in [queue.kafka.options] is error, and the Kafka broker does not hold the group's \
              offset (any more): set the group's offsets, or \"auto.offset.reset\" to earliest",
         ),
@@ -318,7 +347,12 @@ mod tests {
             ),
             (Code::InconsistentGroupProtocol, "JoinGroup failed", PLAIN, "partition.assignment.strategy"),
             (Code::AutoOffsetReset, "fetch failed due to requested offset", PLAIN, "auto.offset.reset"),
-            (Code::UnknownTopicOrPartition, "Subscribed topic not available: t", PLAIN, "queue.kafka.topics"),
+            (
+                Code::UnknownTopicOrPartition,
+                "Subscribed topic not available: t: Broker: …",
+                PLAIN,
+                "queue.kafka.topics",
+            ),
         ] {
             let words = of_error(code, reason, identity).unwrap().words;
             assert!(words.contains(setting), "{reason}: {words}");

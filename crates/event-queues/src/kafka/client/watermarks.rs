@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::broker_requests::OffsetsQuestion;
+use super::broker_requests::BrokerQuestion;
 use super::offsets::{Loss, Partition, Watermarks};
 use super::poller::{Halt, Joining, Poller, PollerOutput};
+use super::refusal::Trouble;
 
 /// After a change of the fetched partitions, old statistics may still be on their way: an end counts only after two new
 /// ones, and this much time.
@@ -14,6 +15,9 @@ const STEADY_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a run that ends with the partitions waits for one: longer than others take to give one up.
 const WITHOUT_MAX: Duration = Duration::from_mins(1);
+
+/// How often what is refused is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(20);
 
 /// How long a run that ends with the partitions waits for the group to answer at all. The group itself waits for a member that is
 /// busy, five minutes with Kafka's defaults (max.poll.interval.ms); it never answers where there is no topic.
@@ -66,10 +70,11 @@ impl Poller {
         // What is not fetched has no news of its end.
         if self.is_paused && !self.is_asking {
             let held = self.offsets.held().cloned().collect();
-            self.is_asking = self.questions.send(OffsetsQuestion::Ends(held)).is_ok();
+            self.is_asking = self.questions.send(BrokerQuestion::Ends(held)).is_ok();
         }
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         self.watch_commits();
+        self.watch_refusals();
     }
 
     /// Handles the ends of paused partitions.
@@ -108,7 +113,33 @@ impl Poller {
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
-    /// Nothing comes. A run that ends with the partitions ends if all are at their end, and fails if the group gives it none.
+    /// Looks whether what is refused is so still: librdkafka reports only the beginning.
+    fn watch_refusals(&mut self) {
+        // Nothing would be reported.
+        if self.is_paused || !self.parts.health.is_connected() {
+            self.parts.health.lasts(Trouble::Reads);
+        }
+        self.parts.health.is_fetching();
+        if self.tried_at.is_some_and(|tried| tried.elapsed() < TRY_AGAIN_AFTER) {
+            return;
+        }
+        let topics = self.parts.health.refused_topics();
+        if !topics.is_empty() {
+            self.tried_at = Some(Instant::now());
+            if let Err(question) = self.questions.send(BrokerQuestion::Topics(topics)) {
+                tracing::debug!(?question, "kafka: a question is not asked: others wait");
+            }
+        }
+        // A fetch that is begun anew tells its refusal anew.
+        if self.parts.health.is_in(Trouble::Reads) && !self.is_paused {
+            self.tried_at = Some(Instant::now());
+            self.pause();
+            self.resume();
+        }
+    }
+
+    /// Nothing comes. A run that ends with the partitions ends if all are at their end, or those that may be read, and fails if
+    /// the group gives it none.
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
         if !self.parts.is_until_empty {
             return Ok(());
@@ -130,7 +161,17 @@ impl Poller {
                  no topic of queue.kafka.topics"
             )));
         }
-        if self.offsets.held().next().is_some() && self.offsets.are_at_end() {
+        if self.offsets.held().next().is_none() {
+            return Ok(());
+        }
+        let is_at_end = self.offsets.are_at_end();
+        if is_at_end {
+            self.parts.health.all_is_read();
+        }
+        // What may not be read has no end.
+        let is_stuck =
+            || self.begun.elapsed() >= WITHOUT_MAX && self.parts.health.is_unreadable_for(WITHOUT_MAX);
+        if is_at_end || is_stuck() {
             self.send(PollerOutput::End)?;
             self.parts.is_until_empty = false;
         }

@@ -1,0 +1,156 @@
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::super::refusal::{ClientIdentity, of_error};
+use super::troubles::REFUSED_AGAIN_WITHIN;
+use super::*;
+
+fn watched() -> (Arc<Health>, Watch) {
+    let health = Arc::new(Health::default());
+    health.set_connected(true);
+    (Arc::clone(&health), Watch(health))
+}
+
+#[test]
+fn one_trouble_does_not_hide_or_clear_another() {
+    let (health, watch) = watched();
+    assert!(health.complain(Trouble::Registry, "the registry is away"));
+    assert!(health.complain(Trouble::Topics, "no such topic"));
+    assert_eq!(watch.trouble().as_deref(), Some("no such topic"));
+    assert!(health.clear(Trouble::Topics));
+    assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
+    assert!(health.complain(Trouble::Access, "no right"));
+    assert!(health.clear(Trouble::Registry));
+    assert_eq!(watch.trouble().as_deref(), Some("no right"));
+}
+
+#[test]
+fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
+    let (health, watch) = watched();
+    for trouble in [Trouble::Access, Trouble::Callbacks] {
+        assert!(health.complain(trouble, "refused"));
+    }
+    health.complain(Trouble::Registry, "the registry is away");
+    health.came_through(&["t"], ["t"].into_iter());
+    assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
+    health.clear(Trouble::Registry);
+    assert_eq!(watch.trouble(), None);
+}
+
+#[test]
+fn the_same_trouble_is_logged_once_a_minute_however_often_it_comes_and_goes() {
+    let (health, _watch) = watched();
+    assert!(health.complain(Trouble::Access, "refused"));
+    assert!(!health.complain(Trouble::Access, "refused"), "it is there already");
+    health.came_through(&["t"], ["t"].into_iter());
+    assert!(!health.complain(Trouble::Access, "refused"), "it was told a moment ago");
+    assert!(health.complain(Trouble::Access, "refused otherwise"));
+}
+
+#[test]
+fn what_is_refused_is_told_before_what_can_not_be_reached() {
+    let health = Arc::new(Health::default());
+    let watch = Watch(Arc::clone(&health));
+    assert_eq!(watch.trouble(), None, "an import comes before the group is joined");
+    health.join();
+    assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));
+    health.complain(Trouble::Access, "the password is wrong");
+    assert_eq!(watch.trouble().as_deref(), Some("the password is wrong"));
+}
+
+/// What librdkafka says about a topic of the subscription.
+fn refuse(health: &Health, topic: &str, code: RDKafkaErrorCode) {
+    let reason = format!("Subscribed topic not available: {topic}: Broker: {code}");
+    health.refuse(&of_error(code, &reason, ClientIdentity::default()).unwrap(), &reason);
+}
+
+#[test]
+fn a_topic_that_is_refused_stays_so_whatever_comes_of_others() {
+    let (health, watch) = watched();
+    for topic in ["away", "gone", "^none-yet-.*"] {
+        refuse(&health, topic, RDKafkaErrorCode::UnknownTopicOrPartition);
+    }
+    refuse(&health, "secret", RDKafkaErrorCode::TopicAuthorizationFailed);
+    health.came_through(&["t"], ["t"].into_iter());
+    let said = watch.trouble().unwrap();
+    assert!(said.contains("mend its name: away, gone;") && said.ends_with("on the topic): secret"), "{said}");
+    assert_eq!(health.refused_topics(), ["away", "gone", "secret"]);
+    assert_eq!(health.unread().as_deref(), Some(&*said));
+    assert!(!health.is_unreadable_for(Duration::ZERO), "nothing stands still");
+
+    // One is seen by its messages, one by its partitions, the last because the broker names it.
+    health.came_through(&["away"], ["away", "t"].into_iter());
+    health.assigned(&["secret"]);
+    assert!(watch.trouble().unwrap().ends_with("mend its name: gone"));
+    health.are_there(&["gone".into()]);
+    assert_eq!((watch.trouble(), health.unread()), (None, None));
+}
+
+#[test]
+fn a_read_that_is_refused_is_disproved_by_all_topics_together() {
+    let (health, watch) = watched();
+    let reason = "Fetch from broker 1 failed: Broker: Topic authorization failed";
+    let refusal =
+        of_error(RDKafkaErrorCode::TopicAuthorizationFailed, reason, ClientIdentity::default()).unwrap();
+    let came_through = |topic| health.came_through(&[topic], ["a", "b", "a"].into_iter());
+    health.refuse(&refusal, reason);
+    assert!(health.is_unreadable_for(Duration::ZERO) && !health.is_unreadable_for(Duration::from_mins(1)));
+    health.assigned(&["a", "b"]);
+    came_through("a");
+    assert!(health.is_in(Trouble::Reads));
+    // What was readable before the next report need not be so now.
+    health.refuse(&refusal, reason);
+    came_through("b");
+    assert!(watch.trouble().unwrap().contains("may not read a topic"));
+    came_through("a");
+    assert_eq!(watch.trouble(), None);
+}
+
+#[test]
+fn a_refused_fetch_is_over_when_it_is_reported_no_more() {
+    let (health, watch) = watched();
+    for trouble in [Trouble::Reads, Trouble::Offsets] {
+        health.complain(trouble, "refused");
+        health.is_fetching();
+        assert!(health.is_in(trouble));
+        let long_ago = Instant::now().checked_sub(REFUSED_AGAIN_WITHIN + Duration::from_secs(1)).unwrap();
+        health.troubles().slot(trouble).seen = Some(long_ago);
+        health.lasts(trouble);
+        health.is_fetching();
+        assert!(health.is_in(trouble));
+        health.troubles().slot(trouble).seen = Some(long_ago);
+        health.is_fetching();
+        assert_eq!(watch.trouble(), None);
+        health.lasts(trouble);
+        assert_eq!(watch.trouble(), None, "what is over can't last");
+    }
+}
+
+#[test]
+fn a_coordinator_that_is_away_is_trouble_after_a_while_unless_it_is_explained() {
+    let (health, watch) = watched();
+    let some_time_passes = || {
+        let since = Instant::now().checked_sub(COORDINATOR_AWAY_MAX).unwrap();
+        health.troubles().coordinator_away_since.replace(since)
+    };
+    health.look_at_coordinator(false);
+    assert_eq!(watch.trouble(), None, "another broker takes over");
+    some_time_passes();
+    health.look_at_coordinator(false);
+    assert!(watch.trouble().unwrap().contains("__consumer_offsets"));
+    health.look_at_coordinator(true);
+    assert_eq!(watch.trouble(), None);
+
+    // Without a broker there is none either; its time begins with the broker.
+    health.look_at_coordinator(false);
+    some_time_passes();
+    health.set_connected(false);
+    health.look_at_coordinator(false);
+    health.set_connected(true);
+    health.look_at_coordinator(false);
+    assert_eq!(watch.trouble(), None);
+    some_time_passes();
+    health.complain(Trouble::Callbacks, "the group is not for this client");
+    health.look_at_coordinator(false);
+    health.clear(Trouble::Callbacks);
+    assert_eq!(watch.trouble(), None, "the group's refusal has said it");
+}

@@ -1,0 +1,108 @@
+//! Kafka with the real binary on librdkafka's own broker, which does as it is told: troubles that a real one has seldom.
+
+use std::time::{Duration, Instant};
+
+use crate::broker::{Compression, Producer};
+use crate::load::{BATCH, send_batch};
+use crate::members::{errors, member, ready, stop, told, with};
+use crate::support::braze::assert_each_once;
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::Intake;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::{MockCluster, MockCoordinator};
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+const TOPIC: &str = "braze.sends";
+
+/// A cluster of so many brokers with the topic, which the first of them leads; a producer for it, and an intake.
+fn start(brokers: i32) -> (MockCluster<'static, DefaultProducerContext>, Producer, Intake) {
+    let cluster = MockCluster::new(brokers).unwrap();
+    cluster.create_topic(TOPIC, 1, 1).unwrap();
+    cluster.partition_leader(TOPIC, 0, Some(1)).unwrap();
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", cluster.bootstrap_servers());
+    (cluster, Producer::new(client, Compression::Lz4), Intake::start())
+}
+
+/// A forwarder that hears soon what becomes of the cluster.
+fn on(cluster: &MockCluster<'static, DefaultProducerContext>, intake: &Intake) -> Configuration {
+    let brokers: Vec<String> = cluster.bootstrap_servers().split(',').map(str::to_owned).collect();
+    let options = [("session.timeout.ms", "6000"), ("statistics.interval.ms", "200")];
+    with(member(&brokers, TOPIC, intake, "acme"), &options)
+}
+
+fn send(producer: &Producer, topic: &str, mark: u64) {
+    send_batch(producer, topic, mark);
+    producer.flush();
+}
+
+/// For this long `/readyz` says that it is not ready, for what has these words.
+async fn stays_unready(forwarder: &Forwarder, lasts: Duration, words: &str) {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        let (status, said) = forwarder.admin("/readyz").await;
+        assert!(status == 503 && said.contains(words), "{status} {said}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_group_without_a_coordinator_is_told_and_joined_as_soon_as_there_is_one() {
+    let (cluster, producer, intake) = start(1);
+    let away = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE; 10_000];
+    cluster.request_errors(RDKafkaApiKey::FindCoordinator, &away);
+    send(&producer, TOPIC, 0);
+    let forwarder = on(&cluster, &intake).spawn(&["run"]);
+    told(&forwarder, &["coordinator of queue.kafka.group_id can't be had"]).await;
+    assert!(ready(&forwarder, 503).await.contains("__consumer_offsets"));
+    cluster.clear_request_errors(RDKafkaApiKey::FindCoordinator);
+    intake.wait_for_sends(BATCH).await;
+    ready(&forwarder, 200).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_goes_away_is_told_though_all_is_committed_and_the_topic_is_there() {
+    let (cluster, producer, intake) = start(2);
+    cluster.coordinator(MockCoordinator::Group(TOPIC.to_owned()), 2).unwrap();
+    let forwarder = on(&cluster, &intake).start().await;
+    send(&producer, TOPIC, 0);
+    intake.wait_for_sends(BATCH).await;
+    cluster.broker_down(2).unwrap();
+    told(&forwarder, &["coordinator of queue.kafka.group_id can't be had"]).await;
+    // The group has put it out meanwhile, so that it has nothing to read, and nothing to commit.
+    stays_unready(&forwarder, Duration::from_secs(3), "coordinator").await;
+    cluster.broker_up(2).unwrap();
+    send(&producer, TOPIC, 1);
+    intake.wait_for_sends(2 * BATCH).await;
+    ready(&forwarder, 200).await;
+    stop(forwarder).await;
+}
+
+#[tokio::test]
+async fn one_topic_of_several_that_is_absent_is_told_until_it_is_there_and_the_others_are_read() {
+    let (cluster, producer, intake) = start(1);
+    let topics = format!("[\"{TOPIC}\", \"later\", \"^fits-nothing-.*\"]");
+    let configuration = on(&cluster, &intake).set("queue.kafka.topics", &topics);
+    send(&producer, TOPIC, 0);
+    let once = configuration.run(&["run", "--once"]).await;
+    let said = once.stderr;
+    assert_eq!(once.status.code(), Some(1), "{said}");
+    assert!(said.contains("not all of queue.kafka.topics was read") && said.contains(": later"), "{said}");
+    assert_eq!(intake.sends(), BATCH, "what is there is counted all the same");
+
+    let forwarder = configuration.spawn(&["run"]);
+    told(&forwarder, &["does not exist", "later"]).await;
+    send(&producer, TOPIC, 1);
+    intake.wait_for_sends(2 * BATCH).await;
+    stays_unready(&forwarder, Duration::from_secs(5), ": later").await;
+    cluster.create_topic("later", 1, 1).unwrap();
+    send(&producer, "later", 2);
+    intake.wait_for_sends(3 * BATCH).await;
+    ready(&forwarder, 200).await;
+    assert_eq!(errors(&forwarder.log()).filter(|line| line.contains("does not exist")).count(), 2);
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 3);
+}
