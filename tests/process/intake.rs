@@ -452,6 +452,7 @@ async fn the_binary_takes_an_http_proxy_from_the_environment() {
         sends += run(configuration, &url).await.1;
     }
     assert_eq!((direct.sends(), intake.requests().len()), (sends, 1));
+    assert_eq!(intake.violations().len(), 1, "a proxy is asked for more than the path");
 }
 
 /// Why nothing is sent to `https://datadog.invalid` through a proxy, where no name can be looked up.
