@@ -188,7 +188,7 @@ async fn a_server_that_hangs_is_given_up_in_time() {
 #[tokio::test]
 async fn a_connection_that_fails_is_a_drop() {
     dropped(submit(TIMEOUT, Behaviour::Reset).await, "connect");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [closed] = support::ports::free();
     let detail = dropped(submit_within(TIMEOUT, &format!("http://{closed}")).await, "connect");
     assert!(detail.contains("refused"), "{detail}");
 }
