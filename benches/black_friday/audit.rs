@@ -3,13 +3,14 @@
 //!
 //! One process is killed. What it had committed has its outcome, and what it had not is counted by others; so its share of the
 //! truth is what the broker says that it had committed, and all that it sent beyond that was counted twice. By the contract that
-//! is at most the flush that was under way; the audit allows for the commit before it, which may not have been taken yet.
+//! is at most the flush that was under way; the audit allows for one before it that was over, by the log, no longer than a commit
+//! takes.
 
 use std::collections::BTreeMap;
 
 use super::arrivals::{Arrival, Fate};
-use super::day::Day;
-use super::fleet::{Life, name};
+use super::day::{COMMIT, Day};
+use super::fleet::{Flush, Life, name};
 use super::plan::{Treatment, treatment};
 use super::sends::tag_of;
 
@@ -36,7 +37,7 @@ pub(crate) struct Audit {
     pub(crate) repeated: u64,
     /// Accepted by Datadog, and dropped by the forwarder, which had not got the answer in time.
     pub(crate) both: u64,
-    /// Sends of the killed process that had no outcome in its log.
+    /// Sends of the killed process that were in no flush of which its log says that it was settled.
     pub(crate) under_way: u64,
 }
 
@@ -56,7 +57,7 @@ impl Audit {
 
 pub(crate) fn audit(day: &Day) -> Audit {
     let mut audit = Audit::default();
-    let (killed, clean): (Vec<&Life>, Vec<&Life>) = day.lives.iter().partition(|life| life.is_killed);
+    let (killed, clean): (Vec<&Life>, Vec<&Life>) = day.lives.iter().partition(|life| life.killed.is_some());
     audit.accepted = sends(&day.arrivals, |arrival| arrival.fate == Fate::Accepted);
     for life in &day.lives {
         for ((_, reason), sends) in &life.log.drops {
@@ -75,9 +76,11 @@ pub(crate) fn audit(day: &Day) -> Audit {
         day.truth.sends,
     );
     for life in killed {
-        after_the_kill(day, life, &mut audit);
+        let at = life.killed.unwrap();
+        after_the_kill(day, life, at, &mut audit);
     }
     by_connection(day, &mut audit);
+    audit.equal("dropped for another reason than how Datadog treats the connection", unexplained(day), 0);
     by_tag_set(day, &mut audit);
     let errors: Vec<&String> = day.lives.iter().flat_map(|life| &life.log.errors).collect();
     audit.equal("ERROR lines of the forwarders that tell of no drop", errors.len() as u64, 0);
@@ -142,7 +145,7 @@ fn logged(life: &Life, connection: u16) -> u64 {
     of_it.take_while(|((of, _), _)| *of == name).map(|(_, sends)| sends).sum()
 }
 
-fn after_the_kill(day: &Day, life: &Life, audit: &mut Audit) {
+fn after_the_kill(day: &Day, life: &Life, killed: i64, audit: &mut Audit) {
     let accepted = sends(&day.arrivals, |one| one.sender.life == life.number && one.fate == Fate::Accepted);
     let lost: u64 = lost(day, life).values().sum();
     let logged: u64 = life.log.drops.values().sum();
@@ -151,7 +154,7 @@ fn after_the_kill(day: &Day, life: &Life, audit: &mut Audit) {
     let told: u64 = flushes.iter().map(|flush| flush.sends).sum();
     let certain = told - flushes.last().map_or(0, |flush| flush.sends);
     let fates = accepted + lost;
-    audit.under_way = fates.saturating_sub(told);
+    audit.under_way = fates.saturating_sub(settled(flushes, killed, day.plan.flush));
     audit.repeated = fates.saturating_sub(day.committed_by_killed);
     audit.at_most(
         "killed: in flushes but the last one that it told of ≤ committed",
@@ -159,7 +162,36 @@ fn after_the_kill(day: &Day, life: &Life, audit: &mut Audit) {
         day.committed_by_killed,
     );
     audit.at_most("killed: committed ≤ accepted + dropped", day.committed_by_killed, fates);
-    audit.at_most("counted again ≤ under way when it was killed", audit.repeated, fates - certain);
+    audit.at_most("counted again ≤ under way when it was killed", audit.repeated, audit.under_way);
+}
+
+/// Sends of a killed process that were committed, if it kept its promise: of all flushes, in the order in which they began, up to
+/// the first that was not over for long enough to be committed.
+fn settled(flushes: &[Flush], killed: i64, interval: u32) -> u64 {
+    /// By then each flush is over that ever will be, in milliseconds.
+    const OVER: i64 = 30_000;
+    let commit = i64::try_from(COMMIT.as_millis()).unwrap();
+    let mut flushes = flushes.to_vec();
+    flushes.sort_unstable_by_key(|flush| flush.begun());
+    let mut before = None;
+    let settled = flushes.iter().take_while(|flush| {
+        let begun = flush.begun();
+        // One that is not over keeps those that began after it from being committed. It is in no log, but leaves a gap.
+        let gap = begun - before.replace(begun).unwrap_or(begun);
+        let is_behind_one = begun > killed - OVER && 2 * gap > 3 * 1000 * i64::from(interval);
+        flush.over < killed - commit && !is_behind_one
+    });
+    settled.map(|flush| flush.sends).sum()
+}
+
+/// Sends that were dropped for a reason that is not Datadog's treatment of their connection.
+fn unexplained(day: &Day) -> u64 {
+    let drops = day.lives.iter().flat_map(|life| &life.log.drops);
+    let unexplained = drops.filter(|((connection, reason), _)| {
+        let number = connection.trim_start_matches('c').parse().unwrap();
+        !treatment(number, day.plan.connections).explains(reason)
+    });
+    unexplained.map(|(_, sends)| sends).sum()
 }
 
 /// Every connection has what was sent for it, and what was counted again on top.
@@ -171,7 +203,7 @@ fn by_connection(day: &Day, audit: &mut Audit) {
         fates[usize::from(arrival.sender.connection)] += arrival.sends;
     }
     for life in &day.lives {
-        let of_killed = if life.is_killed { lost(day, life) } else { BTreeMap::new() };
+        let of_killed = if life.killed.is_some() { lost(day, life) } else { BTreeMap::new() };
         for connection in 0..connections {
             let lost = of_killed.get(&connection).copied().unwrap_or_else(|| logged(life, connection));
             fates[usize::from(connection)] += lost;

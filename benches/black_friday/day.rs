@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// How soon a service manager starts one again that has died.
 const RESTART: Duration = Duration::from_secs(5);
 
+/// How long a commit may be on its way.
+pub(crate) const COMMIT: Duration = Duration::from_secs(1);
+
 /// How often the admin port is asked, as Prometheus does.
 const SCRAPE: Duration = Duration::from_secs(15);
 
@@ -221,11 +224,11 @@ impl Stage {
         self.processes.lock().unwrap().remove(&life.number);
         self.lives.push(life);
         // A commit may still have been on its way. Nobody else has these partitions yet.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(COMMIT).await;
         let committed = self.group.committed();
         let sum: i64 =
             partitions.iter().map(|partition| committed[usize::try_from(*partition).unwrap()]).sum();
-        tokio::time::sleep(RESTART.saturating_sub(Duration::from_secs(1))).await;
+        tokio::time::sleep(RESTART.saturating_sub(COMMIT)).await;
         self.start(killed).await;
         self.until(times.upgrade).await;
         (times, sum.try_into().unwrap())

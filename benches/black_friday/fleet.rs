@@ -7,6 +7,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use std::io::Write as _;
 
@@ -41,7 +42,8 @@ pub(crate) struct Life {
     pub(crate) process: u32,
     /// From the start until it was ready.
     pub(crate) ready_after: Duration,
-    pub(crate) is_killed: bool,
+    /// When it was killed, if it was: Unix milliseconds.
+    pub(crate) killed: Option<i64>,
     /// How long its stop took.
     pub(crate) stopped_after: Duration,
     pub(crate) log: Log,
@@ -65,6 +67,15 @@ pub(crate) struct Flush {
     pub(crate) series: u64,
     pub(crate) sends: u64,
     pub(crate) milliseconds: u64,
+    /// When it was over: Unix milliseconds.
+    pub(crate) over: i64,
+}
+
+impl Flush {
+    /// When it began: Unix milliseconds.
+    pub(crate) fn begun(self) -> i64 {
+        self.over.saturating_sub_unsigned(self.milliseconds)
+    }
 }
 
 /// One of the forwarders, which may be started again and again.
@@ -161,7 +172,7 @@ impl Member {
             member: self.number,
             process: forwarder.id(),
             ready_after: started.elapsed(),
-            is_killed: false,
+            killed: None,
             stopped_after: Duration::ZERO,
             log: Log::default(),
         });
@@ -198,23 +209,24 @@ impl Member {
         };
         let stopped_after = asked.elapsed();
         assert!(status.success(), "forwarder {} ended with {status}: {}", self.number, tail(&forwarder));
-        self.conclude(&forwarder, false, stopped_after)
+        self.conclude(&forwarder, None, stopped_after)
     }
 
     /// `SIGKILL`.
     pub(crate) async fn kill(&mut self) -> Life {
         let mut forwarder = self.forwarder.take().unwrap();
+        let killed = Timestamp::now().as_millisecond();
         forwarder.signal("KILL");
         while forwarder.ended().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        self.conclude(&forwarder, true, Duration::ZERO)
+        self.conclude(&forwarder, Some(killed), Duration::ZERO)
     }
 
-    fn conclude(&mut self, forwarder: &Forwarder, is_killed: bool, stopped_after: Duration) -> Life {
+    fn conclude(&mut self, forwarder: &Forwarder, killed: Option<i64>, stopped_after: Duration) -> Life {
         let life = self.life.take().unwrap();
         let log = read_log(&forwarder.stderr());
-        Life { is_killed, stopped_after, log, ..life }
+        Life { killed, stopped_after, log, ..life }
     }
 }
 
@@ -244,15 +256,16 @@ fn read_log(text: &str) -> Log {
         // The last line of one that was killed may be cut off.
         let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
         let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no {key} in {line}"));
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
         match line["message"].as_str().unwrap_or_default() {
             "sends were dropped" => {
-                let text = |key: &str| line[key].as_str().unwrap().to_owned();
                 *log.drops.entry((text("connection"), text("reason"))).or_default() += number("sends");
             }
             "flushed" => log.flushes.push(Flush {
                 series: number("series"),
                 sends: number("accepted") + number("dropped"),
                 milliseconds: number("milliseconds"),
+                over: text("timestamp").parse::<Timestamp>().unwrap().as_millisecond(),
             }),
             "stopped" => log.stopped = Some(["received", "accepted", "dropped"].map(number)),
             _ if line["level"] == "ERROR" => log.errors.push(line.to_string()),

@@ -119,6 +119,18 @@ pub(crate) enum Treatment {
     Judged,
 }
 
+impl Treatment {
+    /// Whether this is why a forwarder drops sends for that reason: one that is treated well has none, while the machine has
+    /// room.
+    pub(crate) fn explains(self, reason: &str) -> bool {
+        match self {
+            Self::Well | Self::Judged => false,
+            Self::Slow => reason == "timeout",
+            Self::Failing => matches!(reason, "http_429" | "http_5xx" | "connect"),
+        }
+    }
+}
+
 /// A tenth is slow, a twentieth fails; some of all sizes are judged, the largest of which has a few thousand tag sets.
 pub(crate) fn treatment(connection: u16, connections: u16) -> Treatment {
     let judged = [250, 25, 5, 2].map(|part| (connections / part).next_multiple_of(20));

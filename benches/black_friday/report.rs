@@ -102,8 +102,8 @@ fn account(day: &Day, audit: &Audit) -> String {
     row("**produced**", day.truth.sends);
     let _ = writeln!(
         out,
-        "\n{} sends had no outcome in the log of the forwarder that was killed: the flush that was under way, and the bound of what \
-         may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took \
+        "\n{} sends of the forwarder that was killed were in no flush that was over a second before, by its log: the flush that was \
+         under way, and the bound of what may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took \
          after the forwarder had given up is booked as a drop without an answer.",
         number(audit.under_way)
     );
@@ -145,7 +145,7 @@ fn recovery(day: &Day) -> String {
     let stops: Vec<f64> = day
         .lives
         .iter()
-        .filter(|life| !life.is_killed)
+        .filter(|life| life.killed.is_none())
         .map(|life| life.stopped_after.as_secs_f64())
         .collect();
     let starts: Vec<f64> = day.lives.iter().map(|life| life.ready_after.as_secs_f64()).collect();

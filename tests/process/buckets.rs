@@ -4,15 +4,18 @@
 mod proxy;
 mod servers;
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use serde_json::json;
 
 use self::proxy::{Fault, Proxy};
 use self::servers::Server;
+use crate::crash::{Round, assert_rounds, kill};
+use crate::support::braze::{by_mark, marked_events};
 use crate::support::events::Events;
 use crate::support::forwarder::{Configuration, Forwarder};
-use crate::support::intake::Intake;
+use crate::support::intake::{Behaviour, Intake};
 use crate::support::{self, KEY, gzip};
 
 const HOURS: [&str; 3] = ["2026-11-27-10", "2026-11-27-11", "2026-11-27-12"];
@@ -38,15 +41,27 @@ impl<'s> Bucket<'s> {
     async fn write(&mut self, objects: u32, events: usize) {
         for _ in 0..objects {
             let body = self.events.ndjson(events).into_bytes();
-            let hour = HOURS[self.written as usize % HOURS.len()];
-            let body = if self.written.is_multiple_of(2) { gzip(&body) } else { body };
-            // A path without an event type: the events say theirs.
-            self.put(&format!("currents/mixed/date={hour}/{:04}", self.written), body).await;
-            let other =
-                format!("currents/event_type=users.behaviors.Purchase/date={hour}/{:04}", self.written);
-            self.put(&other, b"not even JSON".to_vec()).await;
-            self.written += 1;
+            self.write_object(body).await;
         }
+    }
+
+    /// As [`Bucket::write`], each object a marked batch: its number among those that were written is the mark.
+    async fn write_marked(&mut self, objects: u32) {
+        for _ in 0..objects {
+            let events = marked_events(u64::from(self.written), "group-a");
+            let body: String = events.flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
+            self.write_object(body.into_bytes()).await;
+        }
+    }
+
+    async fn write_object(&mut self, body: Vec<u8>) {
+        let hour = HOURS[self.written as usize % HOURS.len()];
+        let body = if self.written.is_multiple_of(2) { gzip(&body) } else { body };
+        // A path without an event type: the events say theirs.
+        self.put(&format!("currents/mixed/date={hour}/{:04}", self.written), body).await;
+        let other = format!("currents/event_type=users.behaviors.Purchase/date={hour}/{:04}", self.written);
+        self.put(&other, b"not even JSON".to_vec()).await;
+        self.written += 1;
     }
 
     fn sends(&self) -> u64 {
@@ -75,6 +90,14 @@ fn configuration(intake: &Intake, url: &str, options: &[(&str, String)]) -> Conf
 async fn wait_until_settled(forwarder: &Forwarder) {
     support::eventually("everything is settled", async || {
         (forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]) == 0).then_some(())
+    })
+    .await;
+}
+
+/// Waits until each of the objects that were written by [`Bucket::write_marked`] is counted.
+async fn wait_for_marks(intake: &Intake, written: u32) {
+    support::eventually("every object is counted", async || {
+        (by_mark(&intake.accepted()).len() == written as usize).then_some(())
     })
     .await;
 }
@@ -130,28 +153,52 @@ async fn counts_every_object_once(server: Server) {
     assert_eq!(intake.violations(), [""; 0]);
 }
 
-/// Killed over and over in the middle of things: nothing is lost, and what is counted again was in a flush that was under
+/// Killed over and over in the middle of things: nothing is lost, and what is counted again was in the flush that was under
 /// way.
 #[tokio::test]
 async fn kills_lose_nothing_and_repeat_what_was_under_way_at_most() {
+    /// How long a run lives, in milliseconds; `None`: until all is settled, and Datadog has something that came behind it.
+    const LIVES: [Option<u64>; 9] =
+        [Some(150), None, Some(400), None, Some(900), Some(1100), None, Some(1500), Some(2100)];
     let intake = Intake::start();
     let directory = tempfile::tempdir().unwrap();
     let server = Server::directory(directory.path());
     let mut bucket = Bucket::of(&server).await;
-    bucket.write(40, 500).await;
     let (url, options) = server.settings(server.address());
     let configuration = configuration(&intake, &url, &options);
-    for milliseconds in [150, 400, 900, 1100, 1500, 2100] {
-        let forwarder = configuration.start().await;
-        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-        forwarder.crash().await;
+    // Each run has a key of its own, by which its requests are known.
+    let key_of = |run: usize| format!("{KEY}-{run}");
+    let of_run = |run: usize| configuration.clone().text("connections.acme.api_key", &key_of(run));
+    bucket.write_marked(40).await;
+    for (run, life) in LIVES.into_iter().enumerate() {
+        let mut forwarder = of_run(run).start().await;
+        if let Some(milliseconds) = life {
+            bucket.write_marked(10).await;
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            forwarder.signal("KILL");
+        } else {
+            wait_for_marks(&intake, bucket.written).await;
+            wait_until_settled(&forwarder).await;
+            let process = forwarder.id();
+            intake.decide(move |_| {
+                kill(process);
+                Behaviour::Accept
+            });
+            bucket.write_marked(10).await;
+        }
+        assert_eq!(forwarder.wait().await.signal(), Some(9));
+        intake.always(Behaviour::Accept);
     }
-    let finished = configuration.run(&["run", "--once"]).await;
+    let last = LIVES.len();
+    let finished = of_run(last).run(&["run", "--once"]).await;
     assert!(finished.status.success(), "{}", finished.stderr);
-    let (sent, counted) = (intake.sends(), bucket.sends());
-    assert!(sent >= counted, "{sent} of {counted}");
-    let finished = configuration.run(&["run", "--once"]).await;
+    let sent = intake.sends();
+    let finished = of_run(last).run(&["run", "--once"]).await;
     assert!(finished.status.success() && intake.sends() == sent, "something came again after the end");
+
+    let requests = intake.requests();
+    let rounds = (0..=last).map(|run| Round::of(&requests, |request| request.key() == key_of(run)));
+    assert_rounds(rounds, u64::from(bucket.written));
 }
 
 #[tokio::test]

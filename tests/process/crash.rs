@@ -17,14 +17,14 @@ const CLIENTS: usize = 4;
 const FLUSH: Duration = Duration::from_millis(700);
 
 /// The requests of one run, from its start to its end.
-struct Round {
+pub(crate) struct Round {
     accepted: Vec<Request>,
 }
 
 impl Round {
-    fn of(requests: &[Request], from: Instant, to: Instant) -> Self {
-        let of_round = requests.iter().filter(|request| (from..to).contains(&request.at));
-        Self { accepted: of_round.filter(|request| request.answered == Some(202)).cloned().collect() }
+    pub(crate) fn of(requests: &[Request], is_of_round: impl Fn(&Request) -> bool) -> Self {
+        let accepted = |request: &&Request| request.answered == Some(202) && is_of_round(request);
+        Self { accepted: requests.iter().filter(accepted).cloned().collect() }
     }
 
     /// The marks that were counted, each once and whole.
@@ -46,7 +46,7 @@ impl Round {
     }
 }
 
-fn kill(process: u32) {
+pub(crate) fn kill(process: u32) {
     // The second request of a flush finds the process gone.
     Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).output().unwrap();
 }
@@ -88,16 +88,15 @@ async fn kill_9_under_load_loses_nothing_and_repeats_at_most_the_flush_under_way
 
     assert_eq!(intake.violations(), Vec::<String>::new());
     starts.push(Instant::now());
-    assert_rounds(&intake, &starts, batches);
+    let requests = intake.requests();
+    let of_window = |window: &[Instant]| Round::of(&requests, |one| (window[0]..window[1]).contains(&one.at));
+    assert_rounds(starts.windows(2).map(of_window), batches);
 }
 
 /// Holds what the intake has got, run by run, against the promise.
-fn assert_rounds(intake: &Intake, starts: &[Instant], batches: u64) {
-    let requests = intake.requests();
-    let rounds: Vec<Round> =
-        starts.windows(2).map(|window| Round::of(&requests, window[0], window[1])).collect();
+pub(crate) fn assert_rounds(rounds: impl IntoIterator<Item = Round>, batches: u64) {
     let (mut counted, mut repeated, mut may_repeat) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for round in &rounds {
+    for round in rounds {
         let marks = round.marks();
         let again: BTreeSet<u64> = &marks & &counted;
         let wrong = &again - &may_repeat;

@@ -188,7 +188,7 @@ async fn a_server_that_hangs_is_given_up_in_time() {
 #[tokio::test]
 async fn a_connection_that_fails_is_a_drop() {
     dropped(submit(TIMEOUT, Behaviour::Reset).await, "connect");
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let [closed] = support::ports::free();
     let detail = dropped(submit_within(TIMEOUT, &format!("http://{closed}")).await, "connect");
     assert!(detail.contains("refused"), "{detail}");
 }
@@ -452,6 +452,7 @@ async fn the_binary_takes_an_http_proxy_from_the_environment() {
         sends += run(configuration, &url).await.1;
     }
     assert_eq!((direct.sends(), intake.requests().len()), (sends, 1));
+    assert_eq!(intake.violations().len(), 1, "a proxy is asked for more than the path");
 }
 
 /// Why nothing is sent to `https://datadog.invalid` through a proxy, where no name can be looked up.

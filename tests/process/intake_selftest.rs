@@ -1,6 +1,7 @@
 //! The rig is tested before anything is tested with it: an intake that takes everything proves nothing.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -166,6 +167,26 @@ async fn a_request_without_key_type_or_the_right_path_is_a_violation() {
 }
 
 #[tokio::test]
+async fn a_violation_that_a_test_has_not_asked_for_fails_it_in_the_end() {
+    let spoiled = async || {
+        let intake = Intake::start();
+        post(&intake, b"no zlib".to_vec()).await.unwrap();
+        intake
+    };
+    let ends = |intake: Intake| catch_unwind(AssertUnwindSafe(|| drop(intake))).is_ok();
+    assert!(!ends(spoiled().await));
+
+    let intake = spoiled().await;
+    assert_eq!(intake.violations().len(), 1);
+    assert!(ends(intake));
+
+    let intake = spoiled().await;
+    assert_eq!(intake.violations().len(), 1);
+    post(&intake, b"no zlib either".to_vec()).await.unwrap();
+    assert!(!ends(intake));
+}
+
+#[tokio::test]
 async fn a_status_comes_with_its_text_and_accepts_nothing() {
     let intake = Intake::start();
     intake.next([
@@ -243,6 +264,7 @@ async fn tls_serves_those_who_trust_its_certificate() {
     let points = trusting.post(format!("{}/api/v1/distribution_points", intake.url()));
     assert!(points.body("{}").send().await.is_err());
     assert_eq!(intake.validations(), [KEY]);
+    assert!(!intake.violations().is_empty(), "a body without series is one");
 }
 
 #[tokio::test]

@@ -4,13 +4,15 @@
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::children;
+use crate::support::{PATIENCE, children};
 use event_queues::Queue;
 use event_queues::embedded::{self, Appender, EmbeddedQueue, EmbeddedSettings, Pushed};
 
@@ -18,6 +20,10 @@ const DIRECTORY: &str = "QUEUE_CRASH_DIRECTORY";
 const ROUND: &str = "QUEUE_CRASH_ROUND";
 const ROUNDS: u64 = 10;
 const TASKS: usize = 4;
+
+/// So many appends are answered before the kill, and something is acknowledged where there are any; so the kill comes in the
+/// middle of the work however slow the disk is, or else at any moment of the start.
+const ANSWERED: [usize; 3] = [30, 60, 0];
 
 fn open(directory: &Path) -> (EmbeddedQueue, Appender, embedded::Opened) {
     embedded::open(&EmbeddedSettings { directory: directory.to_owned(), size_max: 8 << 20 }).unwrap()
@@ -34,8 +40,9 @@ fn the_process_that_is_killed() {
     let (Ok(directory), Ok(round)) = (env::var(DIRECTORY), env::var(ROUND)) else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
-        let (mut queue, appender, _) = open(Path::new(&directory));
+        let (queue, appender, _) = open(Path::new(&directory));
         let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(receive_and_acknowledge(queue));
         for task in 0..TASKS {
             let (appender, round) = (appender.clone(), round.clone());
             tasks.spawn(async move {
@@ -43,23 +50,27 @@ fn the_process_that_is_killed() {
                     let body = format!("{round}.{task} {n} {}", "x".repeat(n % 5000));
                     let frame =
                         Pushed { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
-                    if appender.append(frame.into()).await.is_ok() {
-                        say(&format!("answered {round}.{task} {n}"));
-                    }
+                    appender.append(frame.into()).await.unwrap();
+                    say(&format!("answered {round}.{task} {n}"));
                 }
             });
         }
-        loop {
-            let mut last = None;
-            for _ in 0..50 {
-                let delivery = queue.receive().await.unwrap().unwrap();
-                say(&format!("acknowledging {}", name(&delivery.body)));
-                last = Some(delivery.receipt);
-            }
-            queue.acknowledge(last.unwrap()).await.unwrap();
-            say("acknowledged");
-        }
+        // None ends but by a panic, and with the first one this process does.
+        tasks.join_next().await.unwrap().unwrap();
     });
+}
+
+async fn receive_and_acknowledge(mut queue: EmbeddedQueue) {
+    loop {
+        let mut last = None;
+        for _ in 0..50 {
+            let delivery = queue.receive().await.unwrap().unwrap();
+            say(&format!("acknowledging {}", name(&delivery.body)));
+            last = Some(delivery.receipt);
+        }
+        queue.acknowledge(last.unwrap()).await.unwrap();
+        say("acknowledged");
+    }
 }
 
 /// `round.task number`, which begins every body.
@@ -68,8 +79,8 @@ fn name(body: &[u8]) -> String {
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
 }
 
-/// Lets the process work for a while, kills it, and returns what it said.
-fn run_and_kill(directory: &Path, round: u64, life: Duration) -> Vec<String> {
+/// Lets the process work until so many appends were answered, and for a pause more; kills it, and returns what it said.
+fn run_and_kill(directory: &Path, round: u64, answered: usize, pause: Duration) -> Vec<String> {
     let mut child = children::command(env::current_exe().unwrap());
     child
         .args(["--exact", "queue_crash::the_process_that_is_killed", "--nocapture"])
@@ -78,15 +89,34 @@ fn run_and_kill(directory: &Path, round: u64, life: Duration) -> Vec<String> {
         .stdout(Stdio::piped());
     let mut child = children::spawn(child).unwrap();
     let output = BufReader::new(child.stdout.take().unwrap());
-    let listening = thread::spawn(move || {
+    // Where nobody listens for so long, the process waits, too.
+    let (say, said) = sync_channel(1 << 16);
+    thread::spawn(move || {
         let lines = output.lines().map_while(Result::ok);
-        lines.filter_map(|line| line.strip_prefix('@').map(str::to_owned)).collect::<Vec<_>>()
+        // Who listens has given up where this fails.
+        lines.filter_map(|line| Some(line.strip_prefix('@')?.to_owned())).try_for_each(|line| say.send(line))
     });
-    thread::sleep(life);
+    let mut lines: Vec<String> = Vec::new();
+    let (mut left, mut is_acknowledged) = (answered, answered == 0);
+    let give_up = Instant::now() + PATIENCE;
+    while left > 0 || !is_acknowledged {
+        match said.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+            Ok(line) => lines.push(line),
+            // It has ended: the status tells how.
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("{left} of {answered} appends are not answered"),
+        }
+        let line = &lines[lines.len() - 1];
+        left -= usize::from(left > 0 && line.starts_with("answered "));
+        is_acknowledged |= line == "acknowledged";
+    }
+    thread::sleep(pause);
     child.kill().unwrap();
-    child.wait().unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(9), "the process was not killed, it ended by itself: {status}");
     // The last one is whole as well: see [`say`].
-    listening.join().unwrap()
+    lines.extend(said);
+    lines
 }
 
 /// What the processes said, all rounds together.
@@ -123,8 +153,9 @@ async fn nothing_that_was_answered_is_lost_by_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let mut said = Said::default();
     for round in 0..ROUNDS {
-        let life = Duration::from_millis(150 + (round * 7919 + u64::from(std::process::id()) * 31) % 250);
-        said.hear(run_and_kill(directory.path(), round, life));
+        let pause = Duration::from_millis((round * 7919 + u64::from(std::process::id()) * 31) % 250);
+        let answered = ANSWERED[usize::try_from(round).unwrap() % ANSWERED.len()];
+        said.hear(run_and_kill(directory.path(), round, answered, pause));
         let (mut queue, appender, opened) = open(directory.path());
         assert!(opened.damaged.is_empty(), "{opened:?}");
         assert!(!opened.is_acknowledgement_lost);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::support::braze::{Load, app_group, assert_each_once, mark};
 use crate::support::events::Events;
@@ -301,7 +300,7 @@ async fn the_service_manager_is_told_of_start_reload_life_and_stop() {
     assert_eq!(news(&manager).await, ["READY=1"]);
     // The signs of life keep coming.
     for _ in 0..5 {
-        let alive = timeout(Duration::from_secs(5), told(&manager)).await.unwrap();
+        let alive = timeout(support::PATIENCE, told(&manager)).await.unwrap();
         assert_eq!(alive, ["WATCHDOG=1"]);
     }
 

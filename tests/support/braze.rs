@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -101,10 +101,15 @@ pub(crate) fn app_group(app_groups: &'static [&'static str], mark: u64) -> &'sta
     app_groups[usize::try_from(mark).unwrap() % app_groups.len()]
 }
 
-/// A batch that can be told apart at the intake: [`BATCH`] sends of one moment, with a campaign of their own.
+/// A batch that can be told apart at the intake: see [`marked_events`].
 fn marked_batch(mark: u64, app_group: &str) -> String {
+    json!({ "events": marked_events(mark, app_group).collect::<Vec<_>>() }).to_string()
+}
+
+/// [`BATCH`] sends of one moment, with a campaign of their own.
+pub(crate) fn marked_events(mark: u64, app_group: &str) -> impl Iterator<Item = Value> {
     let time = super::unix_now();
-    let event = |number| {
+    (0..BATCH).map(move |number| {
         json!({
             "event_type": "users.messages.email.Send",
             "id": format!("batch-{mark}-{number}"),
@@ -112,8 +117,7 @@ fn marked_batch(mark: u64, app_group: &str) -> String {
             "user": { "user_id": "someone" },
             "properties": { "app_group_id": app_group, "campaign_id": format!("batch-{mark}") },
         })
-    };
-    json!({ "events": (0..BATCH).map(event).collect::<Vec<_>>() }).to_string()
+    })
 }
 
 /// The mark of a point.

@@ -101,11 +101,13 @@ struct State {
     requests: Vec<Request>,
     validations: Vec<String>,
     violations: Vec<String>,
+    /// How many of them [`Intake::violations`] has told.
+    told: usize,
     /// Requests that [`Intake::take_before`] has handed out.
     taken: usize,
 }
 
-/// The intake. It stops when it is dropped.
+/// The intake. It stops when it is dropped, and fails a test that has not asked for all of [`Intake::violations`].
 pub(crate) struct Intake {
     address: SocketAddr,
     certificate: Option<String>,
@@ -148,6 +150,7 @@ impl Intake {
             requests: Vec::new(),
             validations: Vec::new(),
             violations: Vec::new(),
+            told: 0,
             taken: 0,
         }));
         let runtime =
@@ -235,9 +238,11 @@ impl Intake {
         self.state.lock().unwrap().validations.clone()
     }
 
-    /// What the real intake would have refused, or silently spoiled. A test ends with this being empty.
+    /// What the real intake would have refused, or silently spoiled. What a test has not asked for fails it in the end.
     pub(crate) fn violations(&self) -> Vec<String> {
-        self.state.lock().unwrap().violations.clone()
+        let mut state = self.state.lock().unwrap();
+        state.told = state.violations.len();
+        state.violations.clone()
     }
 
     /// The points of all requests that were accepted.
@@ -288,6 +293,10 @@ impl Drop for Intake {
         // so that the port is closed once the intake is gone.
         let stopped = std::thread::spawn(move || runtime.shutdown_timeout(super::PATIENCE)).join();
         assert!(stopped.is_ok(), "the intake did not stop");
+        if !std::thread::panicking() {
+            let state = self.state.lock().unwrap();
+            assert_eq!(state.violations[state.told..], [""; 0], "the real intake would not have taken this");
+        }
     }
 }
 

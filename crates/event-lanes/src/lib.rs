@@ -176,10 +176,11 @@ impl Lanes {
         Ok(Self { lanes, room })
     }
 
-    /// Waits until some lane takes another group. Cancel-safe.
+    /// Waits until some lane takes another group. Cancel-safe. A lane that has died takes none: [`Lanes::deliver`] and
+    /// [`Lanes::cut`] tell that.
     ///
     /// # Errors
-    /// When a lane has died.
+    /// Never, as long as nobody closes the room that the lanes share.
     pub async fn room(&self) -> Result<Room, LaneLost> {
         Arc::clone(&self.room).acquire_owned().await.map(Room).map_err(|_closed| LaneLost)
     }

@@ -2,7 +2,7 @@
 //! free ports of the loopback. They end with the test process.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::{Value, json};
 
-use crate::support::children;
+use crate::support::{children, ports};
 
 /// The server of S3 and SQS: <https://docs.getmoto.org/en/latest/docs/server_mode.html>.
 const MOTO: &str = "moto[s3,sqs,server]==5.2.5";
@@ -124,7 +124,7 @@ impl Server {
 
     fn start(kind: Kind, of: impl FnOnce(SocketAddr, &Path) -> Command) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let [address] = ports::free();
         let log = home.path().join("log");
         let mut server = of(address, home.path());
         server.stdout(File::create(&log).unwrap()).stderr(File::create(home.path().join("errors")).unwrap());
