@@ -12,8 +12,8 @@ use super::truth::Group;
 pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What was sent so long before a process was killed is acknowledged: the contract gives it twice [`FLUSH_TIMEOUT`], and
-/// a machine that stands still or is busy takes as long again, at most.
-pub(crate) const ACKNOWLEDGED_AFTER: Duration = Duration::from_secs(5);
+/// a machine that stands still and is busy takes as long again, at most.
+pub(crate) const ACKNOWLEDGED_AFTER: Duration = Duration::from_secs(6);
 
 /// Requests of a connection that may be under way when a process is killed, at least.
 ///

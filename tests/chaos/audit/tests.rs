@@ -48,9 +48,9 @@ fn a_send_of_a_flush_that_was_over_is_counted_once_however_short_the_next_life_w
 #[test]
 fn a_send_that_was_under_way_may_be_counted_again() {
     assert_eq!(found([12, 2], 11), [""; 0]);
-    // Five seconds before the kill at the earliest.
-    assert_eq!(found([12, 2], 7), [""; 0]);
-    assert_eq!(found([12, 2], 6).len(), 1);
+    // Six seconds before the kill at the earliest.
+    assert_eq!(found([12, 2], 6), [""; 0]);
+    assert_eq!(found([12, 2], 5).len(), 1);
 }
 
 #[test]
