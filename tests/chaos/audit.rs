@@ -1,6 +1,9 @@
 //! The audit at the end of a run: the books of all lives, what came to the intakes, and the truth, held against each
 //! other. Each finding is a sentence; a run that has none has kept its promises.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use super::life::{End, Life};
@@ -25,6 +28,8 @@ pub(crate) struct Verdict {
     pub(crate) findings: Vec<String>,
     /// Sends that were counted again after a life that did not end clean.
     pub(crate) repeated: u64,
+    /// Sends that were accepted in flushes that were over when their life was cut short.
+    pub(crate) settled: u64,
     /// Sends that were dropped, by reason.
     pub(crate) dropped: BTreeMap<String, u64>,
 }
@@ -55,8 +60,7 @@ fn is_unheard(reason: &str) -> bool {
 
 pub(crate) fn audit(evidence: &Evidence<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    let under_way: BTreeMap<u32, usize> =
-        evidence.lives.iter().map(|life| (life.number, life.flushes_under_way())).collect();
+    let under_way = UnderWay::of(evidence);
     let mut missing = Missing::default();
     for (number, batch) in (0..).zip(&evidence.truth.batches) {
         if batch.acknowledged.is_none() {
@@ -74,7 +78,7 @@ pub(crate) fn audit(evidence: &Evidence<'_>) -> Verdict {
         verdict.hold(is_known, || format!("{cell:?} was counted, and nobody has pushed it"));
     }
     for group in Group::ALL {
-        judge_drops(evidence, group, &missing, &mut verdict);
+        judge_drops(evidence, &under_way, group, &missing, &mut verdict);
     }
     for life in evidence.lives {
         judge_life(evidence, life, &mut verdict);
@@ -85,7 +89,46 @@ pub(crate) fn audit(evidence: &Evidence<'_>) -> Verdict {
     for pair in evidence.lives.windows(2) {
         judge_queue(evidence, &pair[0], &pair[1], &mut verdict);
     }
+    judge_settled(evidence, &under_way, &mut verdict);
     verdict
+}
+
+/// How many of the last requests of a connection may not have been acknowledged when a life ended, of all lives.
+struct UnderWay(BTreeMap<(u32, Group), usize>);
+
+impl UnderWay {
+    fn of(evidence: &Evidence<'_>) -> Self {
+        let of_life = |life: &Life, group| {
+            let came = evidence.seen.came(life.number, group).accepted.iter();
+            ((life.number, group), life.requests_under_way(came.map(|(at, _)| *at)))
+        };
+        let lives = evidence.lives.iter();
+        Self(lives.flat_map(|life| Group::ALL.map(|group| of_life(life, group))).collect())
+    }
+
+    fn requests(&self, life: u32, group: Group) -> usize {
+        self.0[&(life, group)]
+    }
+
+    /// A flush has at most one request of a connection.
+    fn flushes(&self, life: u32) -> usize {
+        Group::ALL.map(|group| self.requests(life, group)).into_iter().max().unwrap_or_default()
+    }
+}
+
+/// A run in which everything that a kill met may be counted again has not shown that the rest is not.
+fn judge_settled(evidence: &Evidence<'_>, under_way: &UnderWay, verdict: &mut Verdict) {
+    let settled = |life: &Life, group| {
+        let accepted = &evidence.seen.came(life.number, group).accepted;
+        let over = accepted.len().saturating_sub(under_way.requests(life.number, group));
+        accepted.iter().take(over).map(|(_, sends)| sends).sum::<u64>()
+    };
+    let killed: Vec<&Life> = evidence.lives.iter().filter(|life| life.end == End::Abrupt).collect();
+    verdict.hold(killed.iter().any(|life| settled(life, Group::Calm) > 0), || {
+        format!("of {} lives that were cut short none had a flush that was certainly over", killed.len())
+    });
+    verdict.settled =
+        killed.iter().map(|life| Group::ALL.map(|group| settled(life, group)).iter().sum::<u64>()).sum();
 }
 
 /// Sends that were acknowledged and are not with the intake.
@@ -99,14 +142,14 @@ struct Missing {
 /// Holds the sends of one batch that have the same tags against what came of them.
 fn judge_cell(
     evidence: &Evidence<'_>,
-    under_way: &BTreeMap<u32, usize>,
+    under_way: &UnderWay,
     batch: &Pushed,
     cell: Cell,
     sends: u64,
     missing: &mut Missing,
     verdict: &mut Verdict,
 ) {
-    let (number, group, _) = cell;
+    let (number, group, campaign) = cell;
     let none = Vec::new();
     let counted = evidence.seen.counted.get(&cell).unwrap_or(&none);
     let mut by_life: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
@@ -114,7 +157,7 @@ fn judge_cell(
         let (in_life, may_repeat) = by_life.entry(part.life).or_default();
         *in_life += part.sends;
         let requests = evidence.seen.came(part.life, group).accepted.len();
-        if part.request + under_way[&part.life] >= requests {
+        if part.request + under_way.requests(part.life, group) >= requests {
             *may_repeat += part.sends;
         }
     }
@@ -124,16 +167,21 @@ fn judge_cell(
         });
     }
     let total: u64 = by_life.values().map(|(in_life, _)| in_life).sum();
-    let may_repeat: u64 = by_life.values().map(|(_, may_repeat)| may_repeat).sum();
-    // Whoever got no answer pushes again, and a new life does not know the ids of the one before.
-    let pushed_again =
-        batch.unanswered.iter().filter(|life| Some(**life) != batch.acknowledged).count() as u64;
-    verdict.hold(total <= sends * (1 + pushed_again) + may_repeat, || {
-        format!(
-            "batch {number}: {total} of {sends} {group:?} sends were counted, {may_repeat} of them in flushes that \
-             were under way when a life ended: {counted:?}"
-        )
-    });
+    // Whoever got no answer pushes again, and a new life does not know the ids of the one before. What was pushed twice in
+    // one life may be read in two.
+    let pushed_again = batch.unanswered.len() as u64;
+    let in_batch = sends + u64::from(batch.twice == Some((group, campaign)));
+    // What was counted in a flush that was over is counted in no later life.
+    let mut certain = 0;
+    for (life, (in_life, may_repeat)) in &by_life {
+        verdict.hold(certain + in_life <= in_batch * (1 + pushed_again), || {
+            format!(
+                "batch {number}: {in_life} of {sends} {group:?} sends were counted in life {life}, and {certain} before \
+                 in flushes that were over when their life ended: {counted:?}"
+            )
+        });
+        certain += in_life - may_repeat;
+    }
     verdict.repeated += total.saturating_sub(sends);
     let lost = sends.saturating_sub(total);
     let refused = evidence.seen.refused.get(&cell).copied().unwrap_or_default();
@@ -142,7 +190,13 @@ fn judge_cell(
 }
 
 /// Whatever is missing was booked and logged as dropped, and hardly more than that.
-fn judge_drops(evidence: &Evidence<'_>, group: Group, missing: &Missing, verdict: &mut Verdict) {
+fn judge_drops(
+    evidence: &Evidence<'_>,
+    under_way: &UnderWay,
+    group: Group,
+    missing: &Missing,
+    verdict: &mut Verdict,
+) {
     let sum = |what: &dyn Fn(&Life) -> u64| evidence.lives.iter().map(what).sum::<u64>();
     let dropped = sum(&|life| life.dropped(group, |_| true));
     let unheard = sum(&|life| life.dropped(group, is_unheard));
@@ -161,7 +215,12 @@ fn judge_drops(evidence: &Evidence<'_>, group: Group, missing: &Missing, verdict
     let acknowledged = evidence.truth.acknowledged(group);
     let accepted = sum(&|life| evidence.seen.came(life.number, group).sum());
     let ambiguous = sum(&|life| life.dropped(group, is_ambiguous));
-    let under_way = sum(&|life| under_way(evidence, life, group) + life.dropped_under_way(group));
+    let under_way = sum(&|life| {
+        let accepted = evidence.seen.came(life.number, group).accepted.iter().rev();
+        let requests = under_way.requests(life.number, group);
+        accepted.take(requests).map(|(_, sends)| sends).sum::<u64>()
+            + life.dropped_under_way(group, under_way.flushes(life.number))
+    });
     let again: u64 = evidence.truth.batches.iter().map(|batch| again(batch, group)).sum();
     let (fates, most) = (accepted + dropped, acknowledged + under_way + ambiguous + again);
     verdict.hold(acknowledged <= fates && fates <= most, || {
@@ -177,12 +236,6 @@ fn judge_drops(evidence: &Evidence<'_>, group: Group, missing: &Missing, verdict
 fn again(batch: &Pushed, group: Group) -> u64 {
     let of_group = batch.sends.iter().filter(|((of, _), _)| *of == group);
     of_group.map(|(_, sends)| sends).sum::<u64>() * batch.unanswered.len() as u64
-}
-
-/// Accepted sends of the requests that may not have been acknowledged when a life ended.
-fn under_way(evidence: &Evidence<'_>, life: &Life, group: Group) -> u64 {
-    let accepted = &evidence.seen.came(life.number, group).accepted;
-    accepted.iter().rev().take(life.flushes_under_way()).sum()
 }
 
 /// The books of one life against what came to the intakes in it.

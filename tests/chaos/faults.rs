@@ -40,7 +40,7 @@ impl Lab {
             Fault::ClockHoursBack => self.machine.set_clock_ahead(-hours(choice)),
             Fault::ClockHoursAhead => self.machine.set_clock_ahead(hours(choice)),
             Fault::GoodReload | Fault::BadReload => self.reload(trouble.fault, choice),
-            Fault::Stop | Fault::StopAtOnce | Fault::Kill => self.go(trouble.fault),
+            Fault::Stop | Fault::StopAtOnce | Fault::Kill | Fault::KillLate => self.go(trouble.fault),
             Fault::BrokerGone | Fault::BrokerFrozen => {
                 #[cfg(feature = "kafka")]
                 self.far.iter_mut().for_each(|far| far.trouble(trouble.fault, true));
@@ -88,7 +88,12 @@ impl Lab {
                 #[cfg(feature = "kafka")]
                 self.far.iter_mut().for_each(|far| far.trouble(trouble.fault, false));
             }
-            Fault::GoodReload | Fault::BadReload | Fault::Stop | Fault::StopAtOnce | Fault::Kill => {}
+            Fault::GoodReload
+            | Fault::BadReload
+            | Fault::Stop
+            | Fault::StopAtOnce
+            | Fault::Kill
+            | Fault::KillLate => {}
             _ => self.mend(trouble),
         }
         self.active.retain(|active| *active != trouble);

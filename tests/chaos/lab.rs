@@ -1,11 +1,12 @@
 //! The laboratory: the process between its load and its intakes, and the faults that come to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::audit::{Evidence, Verdict, audit};
-use super::life::{End, Life, Log};
+use super::life::{End, FLUSH_TIMEOUT, Life, Log};
 use super::load::{Gate, Load};
 use super::machine::{self, Machine};
 use super::play::Playing;
@@ -28,6 +29,9 @@ const RESTART_OF_NONE: Duration = Duration::from_millis(300);
 
 /// A request's fate is certain after this: many times as long as it may take.
 const CERTAIN: Duration = Duration::from_secs(10);
+
+/// So much longer than it was asked to a run may go on, for a fault that has not come or has had no effect.
+const LONGER: Duration = Duration::from_mins(4);
 
 /// Lives whose logs are shown when a run fails, at most.
 const LIVES_TOLD: usize = 5;
@@ -55,6 +59,12 @@ pub(crate) struct Lab {
     /// The number of the present life, and what was wrong in it.
     pub(crate) number: u32,
     pub(crate) troubles: Vec<Trouble>,
+    /// Those that have to come.
+    pub(crate) awaited: BTreeSet<Fault>,
+    /// Those of them that the present life has felt so far.
+    pub(crate) felt: BTreeSet<Fault>,
+    /// What would cut the present life short, or make its end uncertain, waits: it is to be killed late.
+    pub(crate) is_spared: bool,
     pub(crate) table: Table,
     #[cfg(feature = "kafka")]
     pub(crate) far: Option<super::kafka::Far>,
@@ -80,7 +90,7 @@ impl Lab {
         let certificates: Vec<&str> = storms.iter().map(|storm| storm.intake.certificate()).collect();
         let machine = Machine::new(configuration.home());
         let mut configuration = configuration
-            .text("flush.timeout", "1500ms")
+            .text("flush.timeout", &format!("{}ms", FLUSH_TIMEOUT.as_millis()))
             .connection(Group::Calm.name(), &calm.url(), "calm-key", &[&Group::Calm.app_group()])
             .trust(&certificates.concat());
         for (name, value) in machine.environment(&configuration.home().join("queue")) {
@@ -97,6 +107,9 @@ impl Lab {
             active: Vec::new(),
             number: 0,
             troubles: Vec::new(),
+            awaited: BTreeSet::new(),
+            felt: BTreeSet::new(),
+            is_spared: false,
             table: Table::default(),
             #[cfg(feature = "kafka")]
             far: None,
@@ -131,22 +144,36 @@ impl Lab {
         self.troubles.iter().any(|trouble| faults.contains(&trouble.fault))
     }
 
-    /// Lets the faults of these rows come for a while, and until each of `faults` has come: a run without it has shown
-    /// nothing of it.
+    /// Lets the faults of these rows come for a while, and until each of `faults` has come, and has had its effect where
+    /// that is known: a run without it has shown nothing of it.
     pub(crate) async fn suffer(&mut self, rows: Vec<Row>, faults: &[Fault], lasting: Duration) {
+        self.awaited = faults.iter().copied().collect();
         let begun = Instant::now();
         let mut tracks: Vec<_> = rows.into_iter().map(Playing::new).collect();
-        while begun.elapsed() < lasting || faults.iter().any(|fault| self.table.count(*fault) == 0) {
+        loop {
+            let missing = self.missing();
+            if begun.elapsed() >= lasting && missing.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < lasting + LONGER, "without effect: {missing:?}\n{}", self.table);
             for track in &mut tracks {
                 track.play(self);
             }
+            self.is_spared = tracks.iter().any(|track| track.is_about(Fault::KillLate));
             self.look().await;
             tokio::time::sleep(TICK).await;
         }
+        self.is_spared = false;
         for track in &mut tracks {
             track.stop(self);
         }
         self.table.suffered += begun.elapsed();
+    }
+
+    /// Those that have not come, or have had no effect.
+    fn missing(&self) -> Vec<Fault> {
+        let is_missing = |fault: &Fault| !self.table.has_come(*fault) || self.waits_for_effect(*fault);
+        self.awaited.iter().copied().filter(is_missing).collect()
     }
 
     /// Looks after the process: starts it again where it has ended, and holds what it says of itself against the
@@ -155,7 +182,7 @@ impl Lab {
         let now = std::time::Instant::now();
         self.fold(now.checked_sub(CERTAIN).unwrap_or(now));
         match self.process.as_mut().map(Running::ended) {
-            None if Instant::now() >= self.restart_at => {
+            None if Instant::now() >= self.restart_at && !self.waits_for_the_broker() => {
                 self.troubles.clone_from(&self.active);
                 self.process = Some(Running::new(self.configured().spawn(&["run"])));
             }
@@ -171,13 +198,21 @@ impl Lab {
         self.table.end(end);
         let troubles = std::mem::take(&mut self.troubles);
         let (log, told) = (Log::read(said), process.told.clone());
-        self.lives.push(Life { number: self.number, end, troubles, log, told });
+        self.has_felt(end, said);
+        let until = process.going.as_ref().map_or_else(Instant::now, |going| going.since).into_std();
+        self.lives.push(Life { number: self.number, end, until, troubles, log, told });
         // From here on what is pushed is pushed to the next process. What this one has answered is read before its life
         // is over.
         let mut gate = self.gate.write().await;
         self.number += 1;
         *gate = self.number;
         self.restart_at = Instant::now() + if end == End::NeverStarted { RESTART_OF_NONE } else { RESTART };
+    }
+
+    /// How much is counted again of a life in which the broker was in trouble is not known, so one that is to be killed
+    /// late begins without.
+    fn waits_for_the_broker(&self) -> bool {
+        self.is_spared && (self.is_active(Fault::BrokerGone) || self.is_active(Fault::BrokerFrozen))
     }
 
     fn fold(&mut self, before: std::time::Instant) {

@@ -1,11 +1,25 @@
 //! One life of the process, from its start to its end, and what its log tells of it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::schedule::{Fault, Trouble};
 use super::truth::Group;
+
+/// What every laboratory sets `flush.timeout` to.
+pub(crate) const FLUSH_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// What was sent so long before a process was killed is acknowledged: the contract gives it twice [`FLUSH_TIMEOUT`], and
+/// a machine that stands still and is busy takes as long again, at most.
+pub(crate) const ACKNOWLEDGED_AFTER: Duration = Duration::from_secs(6);
+
+/// Requests of a connection that may be under way when a process is killed, at least.
+///
+/// A request takes `flush.timeout`, which is one interval and a half: so two may be open, and one settled whose
+/// acknowledgement is on its way. A reload cuts before its time, and so does the last flush of one that stops.
+pub(crate) const UNDER_WAY: usize = 4;
 
 /// How a life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +37,22 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Flushes of which it is not certain that they were acknowledged.
-    ///
-    /// A request takes `flush.timeout`, which is one interval and a half: so two may be open, and one settled whose
-    /// acknowledgement is on its way. A reload cuts before its time, and so does the last flush of one that stops.
+    /// Flushes of which it is not certain that they were acknowledged, at least.
     fn flushes_under_way(self) -> usize {
         match self {
             End::Clean | End::NeverStarted => 0,
-            End::Abrupt | End::Uncommitted => 4,
-            End::QueueStopped => 5,
+            End::Abrupt | End::Uncommitted => UNDER_WAY,
+            End::QueueStopped => UNDER_WAY + 1,
+        }
+    }
+
+    /// How long before the end of a life it may be that nothing was acknowledged any more.
+    fn acknowledged_before(self) -> Duration {
+        match self {
+            End::Clean | End::NeverStarted => Duration::ZERO,
+            End::Abrupt | End::Uncommitted => ACKNOWLEDGED_AFTER,
+            // From the fault on, and then it waits for what is under way.
+            End::QueueStopped => 2 * ACKNOWLEDGED_AFTER,
         }
     }
 }
@@ -85,6 +106,8 @@ impl Told {
 pub(crate) struct Life {
     pub(crate) number: u32,
     pub(crate) end: End,
+    /// When it was told to go, or seen to have gone.
+    pub(crate) until: Instant,
     /// What was wrong at any time of it.
     pub(crate) troubles: Vec<Trouble>,
     pub(crate) log: Log,
@@ -162,7 +185,7 @@ impl Life {
     /// Flushes of which it is not certain that they were acknowledged. While a broker is away nothing is committed,
     /// and a member that is away for too long is put out of its group; how little is counted again then is held in
     /// `tests/kafka/tansu.rs`.
-    pub(crate) fn flushes_under_way(&self) -> usize {
+    fn flushes_under_way(&self) -> usize {
         let is_broker_troubled = self
             .troubles
             .iter()
@@ -175,15 +198,25 @@ impl Life {
         }
     }
 
+    /// Requests of a connection of which it is not certain that they were acknowledged, of those that came at these times.
+    pub(crate) fn requests_under_way(&self, came: impl Iterator<Item = Instant>) -> usize {
+        let before = self.until.checked_sub(self.end.acknowledged_before());
+        let late = came.filter(|at| before.is_none_or(|before| *at >= before)).count();
+        match self.flushes_under_way() {
+            0 => 0,
+            flushes => flushes.max(late),
+        }
+    }
+
     /// Sends of a connection that were dropped, and booked and logged so.
     pub(crate) fn dropped(&self, group: Group, is_meant: impl Fn(&str) -> bool) -> u64 {
         let drops = self.log.drops.iter().filter(|drop| drop.group == group && is_meant(&drop.reason));
         drops.map(|drop| drop.sends).sum()
     }
 
-    /// Of those, the ones in flushes that may not have been acknowledged.
-    pub(crate) fn dropped_under_way(&self, group: Group) -> u64 {
-        let certain = self.log.flushes.saturating_sub(self.flushes_under_way());
+    /// Of those, the ones in the last `flushes`, which may not have been acknowledged.
+    pub(crate) fn dropped_under_way(&self, group: Group, flushes: usize) -> u64 {
+        let certain = self.log.flushes.saturating_sub(flushes);
         let drops = self.log.drops.iter().filter(|drop| drop.group == group && drop.after >= certain);
         if self.end == End::Clean { 0 } else { drops.map(|drop| drop.sends).sum() }
     }

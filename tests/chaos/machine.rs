@@ -76,10 +76,10 @@ impl Machine {
     }
 }
 
-/// Leaves a process no more descriptors than it has.
+/// Leaves a process fewer descriptors than it has: what it closes it can't open again.
 pub(crate) fn take_descriptors(process: u32) {
     let open = fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count);
-    limit_descriptors(process, &open.to_string());
+    limit_descriptors(process, &(open / 2).to_string());
 }
 
 /// Gives it as many as a service has by default.
@@ -93,6 +93,12 @@ fn limit_descriptors(process: u32, limit: &str) {
     let limited = Command::new("prlimit").args(arguments).output().unwrap();
     let is_gone = || !fs::exists(format!("/proc/{process}")).unwrap();
     assert!(limited.status.success() || is_gone(), "prlimit: {limited:?}");
+}
+
+/// Whether a process has been stopped, and not been told to go on.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
 }
 
 /// The most memory that a process has had, in KiB; 0 for one that is gone.

@@ -10,6 +10,7 @@ mod audit;
 #[cfg(feature = "kafka")]
 #[path = "../support/broker.rs"]
 mod broker;
+mod effect;
 mod faults;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -38,7 +39,7 @@ use schedule::{Track, embedded, row};
 use support::forwarder::Configuration;
 use table::Table;
 
-/// What runs where nobody says otherwise. It goes on until each fault has come.
+/// What runs where nobody says otherwise. It goes on until each fault has come, and those of the machine have had an effect.
 const SEED: u64 = 1;
 const SECONDS: u64 = 10;
 const LABS: u64 = 2;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::effect::LINGERS;
 use super::lab::Lab;
 use super::schedule::{Fault, Planned};
 
@@ -14,20 +15,27 @@ pub(crate) struct Playing<R> {
     planned: Option<Planned>,
     is_on: bool,
     at: Instant,
+    /// The life in which it began.
+    life: u32,
 }
 
 impl<R: Iterator<Item = Planned>> Playing<R> {
     pub(crate) fn new(mut row: R) -> Self {
         let planned = row.next();
         let pause = planned.map_or(Duration::ZERO, |planned| planned.pause);
-        Self { row, planned, is_on: false, at: Instant::now() + pause }
+        Self { row, planned, is_on: false, at: Instant::now() + pause, life: 0 }
+    }
+
+    /// Whether this comes next, or is there.
+    pub(crate) fn is_about(&self, fault: Fault) -> bool {
+        self.planned.is_some_and(|planned| planned.trouble.fault == fault)
     }
 
     /// Begins or ends what is due.
     pub(crate) fn play(&mut self, lab: &mut Lab) {
         let Some(planned) = self.planned.filter(|_| Instant::now() >= self.at) else { return };
         if self.is_on {
-            if lab.is_under_way(planned.trouble.fault) {
+            if self.lingers(planned.trouble.fault, lab) || lab.is_under_way(planned.trouble.fault) {
                 return;
             }
             lab.end(planned.trouble);
@@ -39,8 +47,15 @@ impl<R: Iterator<Item = Planned>> Playing<R> {
             }
             lab.begin(planned);
             self.at = Instant::now() + planned.lasting;
+            self.life = lab.number;
         }
         self.is_on = !self.is_on;
+    }
+
+    /// Whether what should be over stays for an effect. What happens to a process goes with it.
+    fn lingers(&self, fault: Fault, lab: &Lab) -> bool {
+        let is_gone = lab.number != self.life && matches!(fault, Fault::NoDescriptors | Fault::Frozen);
+        lab.waits_for_effect(fault) && !is_gone && Instant::now() < self.at + LINGERS
     }
 
     /// Ends what is there.
@@ -56,7 +71,7 @@ impl Lab {
     fn is_under_way(&self, fault: Fault) -> bool {
         let process = self.process.as_ref();
         match fault {
-            Fault::Kill | Fault::Stop | Fault::StopAtOnce => {
+            Fault::Kill | Fault::KillLate | Fault::Stop | Fault::StopAtOnce => {
                 process.is_some_and(|process| process.going.is_some())
             }
             Fault::GoodReload | Fault::BadReload => process.is_some_and(|process| process.reload.is_some()),
@@ -80,10 +95,21 @@ impl Lab {
             Fault::Stop | Fault::StopAtOnce | Fault::GoodReload | Fault::BadReload | Fault::NoDescriptors => {
                 process.is_some_and(|process| process.is_alive && process.going.is_none())
             }
+            Fault::KillLate => {
+                process.is_some_and(|process| process.going.is_none() && process.has_settled_enough())
+            }
+            // Few lives are long enough between them.
+            Fault::DiskFull
+            | Fault::SyncFails
+            | Fault::DiskReadOnly
+            | Fault::BrokerGone
+            | Fault::BrokerFrozen => !self.is_spared,
             _ => true,
         };
-        let is_of_group =
-            matches!(fault, Fault::Kill | Fault::Stop | Fault::BrokerGone | Fault::BrokerFrozen);
+        let is_of_group = matches!(
+            fault,
+            Fault::Kill | Fault::KillLate | Fault::Stop | Fault::BrokerGone | Fault::BrokerFrozen
+        );
         !is_there || (is_member && is_of_group && !reads_all)
     }
 }

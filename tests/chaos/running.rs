@@ -9,19 +9,24 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::effect::Clock;
 use super::lab::Lab;
-use super::life::{End, Log, Told};
+use super::life::{ACKNOWLEDGED_AFTER, End, Log, Told, UNDER_WAY};
 use super::machine;
 use super::schedule::Fault;
-use super::support::PATIENCE;
 use super::support::forwarder::Forwarder;
+use super::support::{PATIENCE, unix_now};
+use super::truth::Group;
 
 /// From one question how it is to the next, once it lives.
 const ASK: Duration = Duration::from_millis(100);
 
 /// More memory than this, in KiB, is not needed for what this load makes: counts of a few seconds, the ids of all of
-/// it, a queue of 1 MiB.
-const MEMORY_MAX: u64 = 64 * 1024;
+/// it, the campaigns and Canvas steps of all of it (each batch is one), a queue of 1 MiB.
+const MEMORY_MAX: u64 = 96 * 1024;
+
+/// Flushes that must not be counted again of one that is killed late, at least.
+const SETTLED: usize = 2;
 
 const STOPPING: &str = "stopping: flushing";
 const REFUSED: &str = "the configuration was refused";
@@ -36,9 +41,15 @@ pub(crate) struct Running {
     pub(crate) reload: Option<Reload>,
     /// The last time that it was asked.
     pub(crate) told: Told,
+    /// Its clock, as it was that time, if nobody has looked since.
+    pub(crate) clock: Clock,
+    /// When it was seen that the connection that nothing happens to had accepted more.
+    accepted_at: Vec<Instant>,
     started: Instant,
     /// The question that is under way.
     asking: JoinSet<Answer>,
+    /// When it was asked, in Unix seconds.
+    asked: u64,
     /// No answer to it is no sign.
     is_excused: bool,
     ask_at: Instant,
@@ -48,6 +59,7 @@ pub(crate) struct Running {
 
 /// It was told to go.
 pub(crate) struct Going {
+    pub(crate) since: Instant,
     expected: End,
     /// It is told once more when it has said that it stops.
     is_hurried: bool,
@@ -73,8 +85,11 @@ impl Running {
             going: None,
             reload: None,
             told: Told::default(),
+            clock: Clock::Right,
+            accepted_at: Vec::new(),
             started: Instant::now(),
             asking: JoinSet::new(),
+            asked: 0,
             is_excused: false,
             ask_at: Instant::now(),
             silent: None,
@@ -100,8 +115,11 @@ impl Running {
     /// Tells it to go.
     pub(crate) fn go(&mut self, fault: Fault) {
         self.signal("CONT");
-        self.signal(if fault == Fault::Kill { "KILL" } else { "TERM" });
+        let since = Instant::now();
+        let is_kill = matches!(fault, Fault::Kill | Fault::KillLate);
+        self.signal(if is_kill { "KILL" } else { "TERM" });
         self.going = Some(Going {
+            since,
             expected: if fault == Fault::Stop { End::Clean } else { End::Abrupt },
             is_hurried: fault == Fault::StopAtOnce,
             give_up: Instant::now() + PATIENCE,
@@ -114,6 +132,13 @@ impl Running {
         self.signal("CONT");
         self.signal("HUP");
         self.reload = Some(Reload { is_bad, before, give_up: Instant::now() + PATIENCE });
+    }
+
+    /// Whether it has had flushes that must not be counted again if it is killed now.
+    pub(crate) fn has_settled_enough(&self) -> bool {
+        let is_over = |at: &&Instant| at.elapsed() >= ACKNOWLEDGED_AFTER;
+        let over = self.accepted_at.iter().filter(is_over).count();
+        over >= SETTLED && self.accepted_at.len() >= SETTLED + UNDER_WAY
     }
 
     fn read_so_far(&self) -> (usize, usize) {
@@ -157,6 +182,7 @@ impl Running {
         if !self.asking.is_empty() || Instant::now() < self.ask_at {
             return;
         }
+        self.asked = unix_now();
         let get = |path| client.get(self.forwarder.admin_url(path));
         let (livez, status) = (get("/livez"), get("/status"));
         self.asking.spawn(async move {
@@ -187,7 +213,13 @@ impl Running {
                 self.is_alive = true;
                 let Some(status) = status else { return false };
                 let status: Value = serde_json::from_str(&status).unwrap();
-                self.told = Told::read(&status);
+                let told = Told::read(&status);
+                let accepted = |told: &Told| told.accepted.get(&Group::Calm).copied().unwrap_or_default();
+                if accepted(&told) > accepted(&self.told) {
+                    self.accepted_at.push(Instant::now());
+                }
+                self.told = told;
+                self.clock = Clock::read(&status, self.asked);
                 true
             }
         }
@@ -214,6 +246,7 @@ impl Lab {
         let is_frozen = self.is_active(Fault::Frozen);
         let is_excused = self.is_active(Fault::NoDescriptors);
         let is_refusal_right = self.has_suffered(&[Fault::NoDescriptors]);
+        self.feel();
         let Some(process) = &mut self.process else { return };
         process.hurry();
         let has_read = process.has_read(is_refusal_right);

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Stop,
     StopAtOnce,
     Kill,
+    /// A kill of a process that has lived for so long that most of what it has sent must not be counted again.
+    KillLate,
     // The machine.
     DiskFull,
     SyncFails,
@@ -96,12 +98,12 @@ impl Track {
                 .chain([IntakeAnswersWithoutEnd(202), IntakeAnswersWithoutEnd(500)])
                 .chain([ConnectionRefused, HandshakeStops, UnknownAuthority, NameNotResolved])
                 .collect(),
-            Track::Process => vec![Kill, Kill, Stop, Kill, StopAtOnce],
+            Track::Process => vec![Kill, Kill, Stop, Kill, StopAtOnce, KillLate],
             Track::Reload => vec![GoodReload, BadReload],
             Track::Disk => vec![DiskFull, SyncFails, DiskReadOnly],
             Track::Clock => vec![ClockSecondsBack, ClockSecondsAhead, ClockHoursBack, ClockHoursAhead],
             Track::Machine => vec![NoDescriptors, Frozen],
-            Track::Member => vec![Kill, Stop, Kill],
+            Track::Member => vec![Kill, Stop, KillLate],
             Track::Broker => vec![BrokerGone, BrokerFrozen],
         }
     }

@@ -1,6 +1,7 @@
 //! What came to the intakes, folded as it comes, so that hours of it stay small.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
 
 use super::support::intake::Request;
 use super::support::intake::judge::Point;
@@ -18,14 +19,14 @@ pub(crate) struct Counted {
 /// What came of one connection in one life.
 #[derive(Debug, Default)]
 pub(crate) struct Came {
-    /// The sends of each request that were answered with 202, in the order in which they came.
-    pub(crate) accepted: Vec<u64>,
+    /// When each request came, in their order, and its sends, if it was answered with 202.
+    pub(crate) accepted: Vec<(Instant, u64)>,
 }
 
 impl Came {
     /// All of them.
     pub(crate) fn sum(&self) -> u64 {
-        self.accepted.iter().sum()
+        self.accepted.iter().map(|(_, sends)| sends).sum()
     }
 }
 
@@ -47,7 +48,7 @@ impl Seen {
         let is_accepted = request.answered == Some(202);
         let came = self.came.entry((life, group)).or_default();
         let number = came.accepted.len();
-        came.accepted.push(if is_accepted { request.sends() } else { 0 });
+        came.accepted.push((request.at, if is_accepted { request.sends() } else { 0 }));
         for point in &request.points {
             let number_of = |key| tag(point, key).parse::<u64>().unwrap();
             let cell = (number_of("canvas_step_id:"), group, number_of("campaign_id:"));

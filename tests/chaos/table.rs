@@ -13,6 +13,8 @@ use super::truth::{Group, Truth};
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     faults: BTreeMap<String, u64>,
+    /// Lives that felt a fault.
+    felt: BTreeMap<String, u64>,
     ends: BTreeMap<&'static str, u64>,
     dropped: BTreeMap<String, u64>,
     /// How often the process said how it was.
@@ -25,12 +27,18 @@ pub(crate) struct Table {
     batches: u64,
     refusals: u64,
     repeated: u64,
+    settled: u64,
 }
 
 impl Table {
     /// A fault has come.
     pub(crate) fn fault(&mut self, fault: Fault) {
         *self.faults.entry(format!("{fault:?}")).or_default() += 1;
+    }
+
+    /// A life has felt a fault.
+    pub(crate) fn felt(&mut self, fault: Fault) {
+        *self.felt.entry(format!("{fault:?}")).or_default() += 1;
     }
 
     /// A life is over.
@@ -51,6 +59,7 @@ impl Table {
         self.batches = truth.batches.len() as u64;
         self.refusals = truth.refusals;
         self.repeated = verdict.repeated;
+        self.settled = verdict.settled;
         self.dropped.clone_from(&verdict.dropped);
     }
 
@@ -62,6 +71,7 @@ impl Table {
             }
         }
         sum(&mut self.faults, &other.faults);
+        sum(&mut self.felt, &other.felt);
         sum(&mut self.ends, &other.ends);
         sum(&mut self.dropped, &other.dropped);
         self.looks += other.looks;
@@ -71,6 +81,7 @@ impl Table {
         self.batches += other.batches;
         self.refusals += other.refusals;
         self.repeated += other.repeated;
+        self.settled += other.settled;
     }
 
     /// Whether anything came at all.
@@ -78,9 +89,14 @@ impl Table {
         !self.faults.is_empty()
     }
 
-    /// How often this fault came.
-    pub(crate) fn count(&self, fault: Fault) -> u64 {
-        self.faults.get(&format!("{fault:?}")).copied().unwrap_or_default()
+    /// Whether this fault came.
+    pub(crate) fn has_come(&self, fault: Fault) -> bool {
+        self.faults.contains_key(&format!("{fault:?}"))
+    }
+
+    /// Whether a life felt it.
+    pub(crate) fn was_felt(&self, fault: Fault) -> bool {
+        self.felt.contains_key(&format!("{fault:?}"))
     }
 }
 
@@ -90,16 +106,23 @@ impl Display for Table {
         let seconds = self.suffered.as_secs().max(1);
         writeln!(f, "{all} faults in {seconds} s, {} a minute:", all * 60 / seconds)?;
         for (fault, times) in &self.faults {
-            writeln!(f, "{times:>8}  {fault}")?;
+            match self.felt.get(fault) {
+                Some(lives) => writeln!(f, "{times:>8}  {fault}, felt in {lives} lives")?,
+                None => writeln!(f, "{times:>8}  {fault}")?,
+            }
         }
         writeln!(f, "lives of the process:")?;
         for (end, times) in &self.ends {
             writeln!(f, "{times:>8}  {end}")?;
         }
-        let Self { acknowledged, batches, refusals, repeated, looks, .. } = self;
+        let Self { acknowledged, batches, refusals, repeated, settled, looks, .. } = self;
         writeln!(f, "sends:")?;
         writeln!(f, "{acknowledged:>8}  acknowledged, in {batches} batches; {refusals} pushes answered 503")?;
         writeln!(f, "{repeated:>8}  counted again after a life that was cut short")?;
+        writeln!(
+            f,
+            "{settled:>8}  in flushes that were over when a life was cut short, and not counted again"
+        )?;
         for (reason, sends) in &self.dropped {
             writeln!(f, "{sends:>8}  dropped: {reason}")?;
         }

@@ -55,6 +55,8 @@ pub(crate) type Cell = (u64, Group, u64);
 pub(crate) struct Pushed {
     /// Sends by connection and campaign.
     pub(crate) sends: BTreeMap<(Group, u64), u64>,
+    /// Which of them is one that is in it twice, and need not be read in one life.
+    pub(crate) twice: Option<(Group, u64)>,
     /// Everything in it, whatever it is.
     pub(crate) events: u64,
     /// The life of the process in which it was answered with 200.
@@ -76,17 +78,22 @@ impl Truth {
     pub(crate) fn next(&mut self, random: &mut Random) -> (u64, Vec<Value>) {
         let number = self.batches.len() as u64;
         let mut pushed = Pushed::default();
+        let mut first = None;
         let mut events: Vec<Value> = (0..BATCH)
             .map(|position| {
                 let group = Group::ALL[usize::try_from(random.below(Group::ALL.len() as u64)).unwrap()];
                 let campaign = random.zipf(CAMPAIGN_BITS);
                 *pushed.sends.entry((group, campaign)).or_default() += 1;
+                first.get_or_insert((group, campaign));
                 send(number, position, group, campaign)
             })
             .collect();
         match random.below(4) {
             // The same one again.
-            0 => events.push(events[0].clone()),
+            0 => {
+                events.push(events[0].clone());
+                pushed.twice = first;
+            }
             1 => events
                 .push(json!({ "event_type": "users.messages.email.Open", "id": format!("open-{number}") })),
             2 => events.push(json!({ "event_type": "users.messages.email.Send" })),
