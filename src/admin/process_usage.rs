@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use procfs::process::{LimitValue, Process};
 
 /// Figures on the process. Reading them from `/proc` costs some microseconds, and a little more for each open file.
@@ -42,9 +44,27 @@ impl ProcessUsage {
     }
 }
 
+/// The time that this thread has run so far: none of it passes while it waits for a core.
+pub(super) fn thread_time() -> Duration {
+    // It fails for an unknown `who` alone.
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return Duration::ZERO };
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_waits_takes_no_time() {
+        let begun = thread_time();
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(thread_time() < begun + Duration::from_millis(40));
+        while thread_time() < begun + Duration::from_millis(60) {
+            std::hint::spin_loop();
+        }
+    }
 
     #[test]
     fn what_the_process_does_shows() {
