@@ -205,7 +205,8 @@ async fn one_without_an_answer_holds_up_neither_sends_nor_the_stop() {
     let configuration = Configuration::new()
         .connection("acme", &intake.url(), "alive", &[])
         .connection("beta", &intake.url(), "dead", &["nobody"])
-        .text("flush.timeout", "1s");
+        // Time enough for the one that answers, and together with a turn shorter than shutdown_timeout.
+        .text("flush.timeout", "5s");
     let forwarder = beating(configuration, "beta").start().await;
     let of_dead = || intake.requests().iter().filter(|request| request.key() == "dead").count();
     support::eventually("heartbeats without an answer", async || (of_dead() >= 2).then_some(())).await;

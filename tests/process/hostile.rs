@@ -171,7 +171,9 @@ async fn slow_bodies_of_one_valid_token_in_every_seat_keep_no_other_token_out() 
     let good = rig.good();
     let address = rig.address;
     let crowd = tokio::task::spawn_blocking(move || Crowd::gather(address, 0, 0, 1400)).await.unwrap();
-    good.more(215).await;
+    for _ in 0..5 {
+        good.more(43).await;
+    }
     drop(crowd);
     rig.ends(good).await;
 }
@@ -181,7 +183,7 @@ async fn connections_leave_files_to_the_queue_and_to_datadog() {
     let intake = Intake::start();
     let configuration = configuration(&intake).files_max(256);
     let rig = Rig::start_with(intake, configuration).await;
-    assert!(rig.forwarder.stderr().contains("raise LimitNOFILE"), "{}", rig.forwarder.stderr());
+    rig.forwarder.says("raise LimitNOFILE").await;
     let good = rig.good();
     let address = rig.address;
     let crowd = tokio::task::spawn_blocking(move || Crowd::gather(address, 1000, 0, 0)).await.unwrap();
@@ -337,10 +339,10 @@ async fn large_and_deep_events_are_counted_or_refused() {
     eventually("all of them are counted", async || (counted() == sends).then_some(())).await;
     // The element of the array that is one itself; the events that say nothing; a type that nobody knows.
     eventually("the rest is booked", async || {
-        (rig.malformed("no_event_type").await == 300_001).then_some(())
+        let rest = [rig.malformed("no_event_type").await, rig.malformed("not_an_object").await];
+        (rest == [300_001, 2]).then_some(())
     })
     .await;
-    assert_eq!(rig.malformed("not_an_object").await, 2);
     rig.ends(good).await;
 }
 
@@ -348,7 +350,10 @@ async fn large_and_deep_events_are_counted_or_refused() {
 async fn tag_sets_without_end_go_to_overflow_series() {
     const SETS: u64 = 40_000;
     const A_BODY: u64 = 500;
-    let rig = Rig::start().await;
+    let intake = Intake::start();
+    // The intake reads tens of megabytes of tags a flush, and none may be dropped for a slow machine's sake.
+    let configuration = configuration(&intake).text("flush.timeout", "30s");
+    let rig = Rig::start_with(intake, configuration).await;
     let good = rig.good();
     // Longer than any tag may be, and of letters that take four bytes.
     let long = "\u{1f4a3}".repeat(201);
@@ -407,6 +412,11 @@ async fn wrong_tokens_are_refused_and_bound_ones_speak_for_their_own_through_a_c
     })
     .await;
     rig.forwarder.settled(sends).await;
+    // What has its outcome is acknowledged a moment later.
+    eventually("everything is acknowledged", async || {
+        (rig.forwarder.metrics().await.sum("braze_datadog_queue_depth", &[]) == 0).then_some(())
+    })
+    .await;
     rig.intake.always(Behaviour::Hang);
     let events = [
         event("own", &json!({ "app_group_id": "good", "campaign_id": "own" })),
