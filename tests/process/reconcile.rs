@@ -598,6 +598,10 @@ async fn it_asks_a_real_forwarder() {
     let config = config.to_str().unwrap();
     let url = braze.url();
     let given = ["--braze-url", &url, "--braze-key-file", &key, "--config", config, "--days", "2", "--json"];
+    support::eventually("the history is open", async || {
+        (running.admin("/history").await.0 == 200).then_some(())
+    })
+    .await;
     // What has an outcome is in the history a little later.
     support::eventually("the history has what was pushed", async || {
         let ran = run(&given);
