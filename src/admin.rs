@@ -26,6 +26,7 @@ use tracing::warn;
 use self::history::HistoryRefusal;
 use self::hosts::Hosts;
 pub use self::hosts::is_name;
+use self::process_usage::thread_time;
 use http_listener::sampled::Sampled;
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Answer, Listener, OpenPortError, hang_up};
@@ -42,7 +43,7 @@ const JSON: &str = "application/json";
 /// millisecond or more.
 const STATUS_AGE: Duration = Duration::from_millis(250);
 
-/// How long an answer is reused at most, whatever it cost: the machine may have stood still while it was made.
+/// How long an answer is reused at most, whatever it cost.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes of a search's query string.
@@ -254,7 +255,7 @@ fn metrics(desk: &Desk) -> Bytes {
     kept(&desk.metrics, answer_age, || (desk.views.metrics)())
 }
 
-/// How long to reuse an answer that took this long.
+/// How long to reuse an answer that took so much of a core.
 fn answer_age(cost: Duration) -> Duration {
     cost.saturating_mul(9).min(ANSWER_AGE_MAX)
 }
@@ -272,9 +273,11 @@ fn kept(
     {
         return body.clone();
     }
+    // Not the time that has passed: what is cheap would be stale for long where the machine is busy.
+    let begun = thread_time();
     let body = Bytes::from(make());
-    let finished = Instant::now();
-    *kept = Some(Kept { until: finished + age(finished - asked), body: body.clone() });
+    let cost = thread_time().saturating_sub(begun);
+    *kept = Some(Kept { until: Instant::now() + age(cost), body: body.clone() });
     body
 }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
@@ -76,6 +76,8 @@ pub enum PipelineCommand {
         connections: ConnectionSet,
         /// The present tags of series.
         layout: Arc<Layout>,
+        /// Is told once every further delivery is counted by them.
+        in_force: oneshot::Sender<()>,
     },
 }
 
@@ -234,7 +236,9 @@ impl<I: Intake> Pipeline<I> {
                     self.abandon(&mut run);
                 }
                 command = commands.recv(), if commanded => match command {
-                    Some(PipelineCommand::Reload { connections, layout }) => run.reload = Some((connections, layout)),
+                    Some(PipelineCommand::Reload { connections, layout, in_force }) => {
+                        run.reload = Some((connections, layout, in_force));
+                    }
                     // The sender of commands is gone: that is a stop, too.
                     stop => {
                         commanded = stop.is_some();
@@ -326,7 +330,7 @@ impl<I: Intake> Pipeline<I> {
         if run.reload.is_none() || run.is_halted || is_waiting {
             return Ok(());
         }
-        if let Some((connections, layout)) = run.reload.take() {
+        if let Some((connections, layout, in_force)) = run.reload.take() {
             let before = self.connections.snapshot();
             self.connections.update(connections);
             self.connections.redirected(&before).for_each(|name| self.stats.redirect(name));
@@ -335,6 +339,8 @@ impl<I: Intake> Pipeline<I> {
             self.cut_for(run, receivers).await?;
             self.connections.names().for_each(|name| self.stats.introduce(name));
             self.lanes.replan(&plan).await?;
+            // Whoever has asked may have given up.
+            let _given_up = in_force.send(());
         }
         Ok(())
     }

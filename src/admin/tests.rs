@@ -161,16 +161,24 @@ fn a_search_does_not_wait_for_what_blocks_elsewhere() {
     });
 }
 
-/// A desk with this status, and metrics that take so long.
+/// Takes so much of a core.
+fn work_for(cost: Duration) {
+    let begun = thread_time();
+    while thread_time() < begun + cost {
+        std::hint::spin_loop();
+    }
+}
+
+/// A desk with this status, and metrics that are made so.
 fn desk(
     status: impl Fn(ConnectionList) -> serde_json::Value + Send + Sync + 'static,
-    metrics_take: Duration,
+    make_metrics: impl Fn() + Send + Sync + 'static,
 ) -> Desk {
     let views = Views {
         is_alive: Box::new(|| true),
         ready: Box::new(|| Ok(())),
         metrics: Box::new(move || {
-            std::thread::sleep(metrics_take);
+            make_metrics();
             String::new()
         }),
         status: Box::new(status),
@@ -186,7 +194,7 @@ fn desk(
 async fn the_status_is_not_made_anew_for_everybody_who_asks() {
     let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = Arc::clone(&made);
-    let desk = desk(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst)), Duration::ZERO);
+    let desk = desk(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst)), || ());
     let first = status(&desk, ConnectionList::Short);
     let asked = (0..1_000).take_while(|_| status(&desk, ConnectionList::Short) == first).count();
     assert!(asked > 0, "{asked}");
@@ -202,10 +210,10 @@ async fn the_status_is_not_made_anew_for_everybody_who_asks() {
 async fn what_is_costly_takes_a_tenth_of_a_core_at_most() {
     const COST: Duration = Duration::from_millis(60);
     let slow = |_| {
-        std::thread::sleep(COST);
+        work_for(COST);
         serde_json::Value::Null
     };
-    let desk = desk(slow, COST);
+    let desk = desk(slow, || work_for(COST));
     let begun = Instant::now();
     metrics(&desk);
     status(&desk, ConnectionList::Short);
@@ -214,6 +222,17 @@ async fn what_is_costly_takes_a_tenth_of_a_core_at_most() {
         let until = place.lock().unwrap().as_ref().unwrap().until;
         assert!(until >= begun + 10 * COST, "{:?}", until - begun);
     }
+}
+
+/// Who has seen a change elsewhere, and looks for it here, would not find it.
+#[tokio::test]
+async fn what_a_busy_machine_takes_long_for_is_not_kept_for_long() {
+    const WAIT: Duration = Duration::from_millis(60);
+    let desk = desk(|_| serde_json::Value::Null, || std::thread::sleep(WAIT));
+    metrics(&desk);
+    let until = desk.metrics.lock().unwrap().as_ref().unwrap().until;
+    let left = until.saturating_duration_since(Instant::now());
+    assert!(left < WAIT, "{left:?}");
 }
 
 #[test]

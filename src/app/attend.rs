@@ -41,8 +41,8 @@ pub(super) async fn attend(
         }
         signal::notify(signal::ServiceState::Ready);
     }
-    tracing::info!("stopping: flushing what is counted");
     begin_to_stop(&stop);
+    tracing::info!("stopping: flushing what is counted");
     // A pipeline that has ended needs no command.
     let _ended = commands.send(PipelineCommand::Stop).await;
     while signals.next().await == Request::Reload {

@@ -26,6 +26,10 @@ use send_counts::aggregate::tags::Layout;
 /// How long reading the files of a reload may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long what was read may take to be in force before it is told all the same: a queue that can't acknowledge for the time
+/// being holds it up.
+const IN_FORCE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why the files are read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trigger {
@@ -296,12 +300,16 @@ impl Reloader {
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         self.in_force.reconcile.configure(&config.reconcile);
-        self.connections.send_replace(Arc::new(config.connections.clone()));
-        self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
-        let connections = config.connections.active.len();
-        let changes = Changes::between(&before.active, &config.connections.active);
-        let reload = pipeline::PipelineCommand::Reload { connections: config.connections, layout };
+        let connections = config.connections.clone();
+        let (in_force, is_in_force) = oneshot::channel();
+        let reload = pipeline::PipelineCommand::Reload { connections, layout, in_force };
         self.in_force.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
+        // Before it is shown: who sees a connection may send to it.
+        let _late_or_stopping = timeout(IN_FORCE_LIMIT, is_in_force).await;
+        let changes = Changes::between(&before.active, &config.connections.active);
+        let connections = config.connections.active.len();
+        self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
+        self.connections.send_replace(Arc::new(config.connections));
         Ok(Reread::Configuration(connections, changes))
     }
 }

@@ -51,8 +51,8 @@ const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 /// How long writing the last line of `--once` may take: a pager may read it late.
 const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 
-/// How long writing the last log lines may take.
-const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
+/// How long writing the last log lines may take. On a busy machine it is some time before their thread gets a core.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 
 /// `braze-datadog run`
 pub(super) fn start(arguments: &RunArguments) -> Result<(), Failure> {

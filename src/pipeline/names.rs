@@ -62,11 +62,12 @@ impl NameTracker {
     /// Reports which names become one tag value, if that has changed.
     pub(super) fn tell(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
         let Some(found) = self.collapse.follow(&mut self.known) else { return };
-        self.warn(&found, connections);
-        stats.collapsing(found.into_iter().filter_map(|(id, collapsing)| {
+        // Before it is logged: who has read the line sees what it says in the metrics, too.
+        stats.collapsing(found.iter().filter_map(|(id, collapsing)| {
             let connection = connections.get(id.index())?;
-            Some((&*connection.name, collapsing))
+            Some((&*connection.name, collapsing.clone()))
         }));
+        self.warn(&found, connections);
     }
 
     fn warn(&mut self, found: &BTreeMap<ConnectionId, Collapsing>, connections: &[Arc<Connection>]) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Ended;
@@ -22,8 +23,8 @@ pub(super) struct QueueRun {
     pub(super) acknowledge: Option<Receipt>,
     /// The queue asks for a cut before the next tick.
     pub(super) is_recalled: bool,
-    /// The connections and tags of a reload that waits for its cut.
-    pub(super) reload: Option<(ConnectionSet, Arc<Layout>)>,
+    /// The connections and tags of a reload that waits for its cut, and who is told of it.
+    pub(super) reload: Option<(ConnectionSet, Arc<Layout>, oneshot::Sender<()>)>,
     /// Why the queue has failed.
     pub(super) failure: Option<QueueError>,
     /// Whether acknowledgements are still made: none after a failed one. A queue that can't be read may still be

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::submit::{self, InFlight, Landed, Submitted, Turns, WindowCheck};
 use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
-use crate::connection::Intake;
+use crate::connection::{Connection, Intake};
 use crate::ledger::{ClaimId, Settled, Unpaired};
 use datadog_points::outcome::{FailureReason, Outcome};
 use datadog_points::payload::Payload;
@@ -101,19 +101,25 @@ impl<I: Intake> Pipeline<I> {
         let mut dropped = Some(outside);
         if let Some(outcome) = outcome {
             dropped = outcome.reason().map(DropReason::Failed);
-            let words = self.tell(&flight, sent, outcome);
-            self.book(run, &flight, sent, dropped, &words)?;
+            self.book(run, &flight, sent, dropped, &words(&flight.connection, outcome))?;
+            if matches!(outcome, Outcome::AcceptedWithErrors { .. }) {
+                self.stats.accepted_with_errors(&flight.connection.name);
+            }
             if let Some(summary) = run.ledger.summary(flight.claim) {
                 summary.payloads += 1;
             }
         }
-        let outcome = LastOutcome { dropped, at: self.clock.unix_seconds() };
+        let last = LastOutcome { dropped, at: self.clock.unix_seconds() };
         self.stats.settle_own(*own, Some(outside));
         self.stats.settle_own(flight.own.saturating_sub(*own), dropped);
         let is_printed = is_printed(&flight, dropped);
-        self.catalogue
-            .settle(flight.tracked, RequestFate { outcome, late: *late, early: *early, is_printed });
-        self.pay(run, flight.claim)
+        let InFlight { claim, connection, own, tracked, .. } = flight;
+        self.catalogue.settle(tracked, RequestFate { outcome: last, late: *late, early: *early, is_printed });
+        // Behind the books: who has read the line sees what it says in the metrics and the status, too.
+        if let Some(outcome) = outcome {
+            tell(&connection, own, sent, outcome);
+        }
+        self.pay(run, claim)
     }
 
     /// Books some of a payload's sends.
@@ -148,40 +154,6 @@ impl<I: Intake> Pipeline<I> {
             *kind += sends;
         }
         Ok(())
-    }
-
-    /// Logs an outcome that needs attention, and returns its message.
-    fn tell(&self, flight: &InFlight, sends: u64, outcome: &Outcome) -> String {
-        let (name, site) = (&flight.connection.name, &flight.connection.site.name);
-        match outcome {
-            Outcome::Accepted if flight.connection.dry_run => "printed, not sent (dry run)".to_owned(),
-            Outcome::Accepted => "accepted".to_owned(),
-            Outcome::AcceptedWithErrors { detail } => {
-                tracing::warn!(
-                    connection = %name,
-                    %site,
-                    sends,
-                    %detail,
-                    "a request was accepted, and its answer speaks of errors: look in Datadog whether its sends are there"
-                );
-                self.stats.accepted_with_errors(name);
-                format!("accepted, with errors in the answer: {detail}")
-            }
-            Outcome::Dropped { reason, detail } => {
-                let label = reason.label();
-                if sends == 0 {
-                    let what = if flight.own == 0 {
-                        "a heartbeat was"
-                    } else {
-                        "points about the forwarder itself were"
-                    };
-                    tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "{what} dropped");
-                } else {
-                    tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
-                }
-                format!("{label}: {detail}")
-            }
-        }
     }
 
     /// Settles one debt; a claim that has none left ends its flush.
@@ -225,6 +197,43 @@ impl<I: Intake> Pipeline<I> {
         );
         run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
         self.submissions.abort_all();
+    }
+}
+
+/// An outcome for people.
+fn words(connection: &Connection, outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Accepted if connection.dry_run => "printed, not sent (dry run)".to_owned(),
+        Outcome::Accepted => "accepted".to_owned(),
+        Outcome::AcceptedWithErrors { detail } => format!("accepted, with errors in the answer: {detail}"),
+        Outcome::Dropped { reason, detail } => format!("{}: {detail}", reason.label()),
+    }
+}
+
+/// Logs an outcome that needs attention.
+fn tell(connection: &Connection, own: u64, sends: u64, outcome: &Outcome) {
+    let (name, site) = (&connection.name, &connection.site.name);
+    match outcome {
+        Outcome::Accepted => {}
+        Outcome::AcceptedWithErrors { detail } => {
+            tracing::warn!(
+                connection = %name,
+                %site,
+                sends,
+                %detail,
+                "a request was accepted, and its answer speaks of errors: look in Datadog whether its sends are there"
+            );
+        }
+        Outcome::Dropped { reason, detail } => {
+            let label = reason.label();
+            if sends == 0 {
+                let what =
+                    if own == 0 { "a heartbeat was" } else { "points about the forwarder itself were" };
+                tracing::warn!(connection = %name, %site, reason = label, sends, detail = %detail, "{what} dropped");
+            } else {
+                tracing::error!(connection = %name, %site, reason = label, sends, detail = %detail, "sends were dropped");
+            }
+        }
     }
 }
 

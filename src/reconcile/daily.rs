@@ -225,7 +225,12 @@ impl DailySchedule {
     }
 
     /// Notes the result of an attempt.
-    pub fn finished(&mut self, attempt: &ReconcileAttempt, outcome: AttemptOutcome, now: u64) -> NextAttempt {
+    pub fn finished(
+        &mut self,
+        attempt: &ReconcileAttempt,
+        outcome: &AttemptOutcome,
+        now: u64,
+    ) -> NextAttempt {
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_running && entry.attempt == *attempt)
         else {
             return NextAttempt::Never;
@@ -237,7 +242,7 @@ impl DailySchedule {
         if let Some(all) = outcome.result() {
             entry.compared = Some(Compared::of(&attempt.workspace, all, now));
         }
-        entry.failed = outcome.failed;
+        entry.failed.clone_from(&outcome.failed);
         let next_day = attempt.next_day(now);
         if entry.failed.is_none() {
             // Where there was nothing to compare, that is no success yet.
@@ -407,7 +412,7 @@ mod tests {
             ("2026-11-26".into(), "2026-11-27".into())
         );
         assert_eq!((schedule.due(4, NOW + 99), schedule.next_due()), (vec![], None), "it is under way");
-        let next = schedule.finished(&attempts[0], compared("a", 100, 100), NOW + 9);
+        let next = schedule.finished(&attempts[0], &compared("a", 100, 100), NOW + 9);
         // 04:00 in Paris is 18 hours away.
         assert_eq!((next, schedule.next_due()), (NextAttempt::NextDay, Some(NOW + 18 * HOUR)));
         // A clock that was a year ahead.
@@ -421,7 +426,7 @@ mod tests {
         let mut now = NOW + FIRST_AFTER;
         for expected in [NextAttempt::Retry(300), NextAttempt::Retry(3600), NextAttempt::NextDay] {
             let attempt = schedule.due(4, now).remove(0);
-            assert_eq!(schedule.finished(&attempt, failed("no answer"), now), expected);
+            assert_eq!(schedule.finished(&attempt, &failed("no answer"), now), expected);
             let status = schedule.status().unwrap().workspaces.remove(0);
             assert_eq!((status.state, &*status.words), (FlowState::Trouble, "could not be compared"));
             assert_eq!(
@@ -434,12 +439,12 @@ mod tests {
         assert_eq!(now, NOW + 18 * HOUR);
         // Shortly before the next day's time there is nothing to repeat in between.
         let attempt = schedule.due(4, now).remove(0);
-        assert_eq!(schedule.finished(&attempt, failed("x"), now + 24 * HOUR - 200), NextAttempt::NextDay);
+        assert_eq!(schedule.finished(&attempt, &failed("x"), now + 24 * HOUR - 200), NextAttempt::NextDay);
         // What was known stays, and a part of an answer is told as far as it goes.
         let attempt = schedule.due(4, now + 48 * HOUR).remove(0);
-        schedule.finished(&attempt, compared("a", 100, 99), now);
+        schedule.finished(&attempt, &compared("a", 100, 99), now);
         let attempt = schedule.due(4, now + 72 * HOUR).remove(0);
-        schedule.finished(&attempt, failed("the key"), now);
+        schedule.finished(&attempt, &failed("the key"), now);
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
         assert_eq!(status.compared.unwrap().sends.braze, 100);
@@ -447,7 +452,7 @@ mod tests {
         let mut of_none = compared("a", 100, 99);
         of_none.failed = Some("another workspace's key".to_owned());
         of_none.compared.as_mut().unwrap().objects.clear();
-        schedule.finished(&attempt, of_none, now + 1);
+        schedule.finished(&attempt, &of_none, now + 1);
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
         assert_eq!(status.compared.unwrap().objects, 1);
@@ -458,11 +463,11 @@ mod tests {
         let mut all = settings(vec![workspace(Some("acme")), workspace(Some("beta"))]);
         let mut schedule = scheduled(&all);
         let attempts = schedule.due(4, NOW + FIRST_AFTER);
-        schedule.finished(&attempts[0], compared("a", 100, 100), NOW);
+        schedule.finished(&attempts[0], &compared("a", 100, 100), NOW);
         all.workspaces[1].key = RestKey::new("rotated").unwrap();
         schedule.configure(&all, NOW + 60);
         assert_eq!(schedule.next_due(), Some(NOW + 60 + FIRST_AFTER));
-        assert_eq!(schedule.finished(&attempts[1], compared("b", 1, 1), NOW), NextAttempt::Never);
+        assert_eq!(schedule.finished(&attempts[1], &compared("b", 1, 1), NOW), NextAttempt::Never);
         let status = schedule.status().unwrap();
         assert!(status.workspaces[0].compared.is_some() && status.workspaces[1].compared.is_none());
         schedule.configure(&ReconcileSettings::default(), NOW);
@@ -496,7 +501,7 @@ mod tests {
         let mut dry = compared("a", 100, 100);
         dry.compared.as_mut().unwrap().total.sends.printed = 100;
         let attempt = schedule.due(4, NOW + FIRST_AFTER).remove(0);
-        schedule.finished(&attempt, dry, NOW);
+        schedule.finished(&attempt, &dry, NOW);
         let words = schedule.status().unwrap().workspaces.remove(0).words;
         assert!(
             words.ends_with("; 100 of the accepted sends were printed by a dry run, not sent"),
@@ -510,7 +515,7 @@ mod tests {
         let mut nothing = compared("a", 100, 100);
         nothing.compared.as_mut().unwrap().objects.clear();
         let attempt = schedule.due(4, NOW + FIRST_AFTER).remove(0);
-        assert_eq!(schedule.finished(&attempt, nothing, NOW), NextAttempt::NextDay);
+        assert_eq!(schedule.finished(&attempt, &nothing, NOW), NextAttempt::NextDay);
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((status.state, status.last_attempt), (FlowState::Quiet, Some(NOW)));
         assert_eq!((status.last_success, status.failed_because), (None, None));
@@ -521,7 +526,7 @@ mod tests {
         let names: Vec<String> = (0..60).map(|number| format!("c{number:02}")).collect();
         let mut schedule = scheduled(&settings(names.iter().map(|name| workspace(Some(name))).collect()));
         for (number, attempt) in (0..).zip(schedule.due(99, NOW + FIRST_AFTER)) {
-            schedule.finished(&attempt, compared("a", 1000, 1000 - number), NOW);
+            schedule.finished(&attempt, &compared("a", 1000, 1000 - number), NOW);
         }
         let mut status = schedule.status().unwrap();
         assert_eq!((status.workspaces_total, status.differing_total), (60, 59));

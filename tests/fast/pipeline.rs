@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use send_counts::aggregate::Late;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
 use send_counts::dedup;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::fakes::{Behaviour, FakeIntake, FakeQueue};
@@ -46,6 +46,13 @@ fn layout(static_tags: &[&str]) -> Arc<Layout> {
         static_tags,
         names: Names::Latest,
     }))
+}
+
+/// A reload, and what tells that it is in force.
+fn reload(connections: Vec<Connection>, static_tags: &[&str]) -> (PipelineCommand, oneshot::Receiver<()>) {
+    let (in_force, is_in_force) = oneshot::channel();
+    let connections = connections.into();
+    (PipelineCommand::Reload { connections, layout: layout(static_tags), in_force }, is_in_force)
 }
 
 fn settings() -> PipelineSettings {
@@ -355,12 +362,9 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
     tokio::spawn(async move {
         eventually("the first are counted", || stats.snapshot().counted() == 40).await;
         let renamed = Connection { metric: "renamed".into(), ..connection("b", &[]) };
-        let connections = vec![connection("c", &["odd"]), renamed];
-        commands
-            .send(PipelineCommand::Reload { connections: connections.into(), layout: layout(&["env:new"]) })
-            .await
-            .unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let (reload, in_force) = reload(vec![connection("c", &["odd"]), renamed], &["env:new"]);
+        commands.send(reload).await.unwrap();
+        in_force.await.unwrap();
         feed.push(bodies(5).pop().unwrap());
         eventually("the last is counted", || stats.snapshot().counted() == 50).await;
         commands.send(PipelineCommand::Stop).await.unwrap();
@@ -401,10 +405,9 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
             feed.push(body);
             tokio::time::sleep(Duration::from_millis(4)).await;
         }
-        commands
-            .send(PipelineCommand::Reload { connections: connections.into(), layout: layout(&[]) })
-            .await
-            .unwrap();
+        let (reload, in_force) = reload(connections, &[]);
+        commands.send(reload).await.unwrap();
+        in_force.await.unwrap();
         eventually("all are counted", || stats.snapshot().counted() == 300_240).await;
         commands.send(PipelineCommand::Stop).await.unwrap();
     });
@@ -698,8 +701,7 @@ proptest! {
                 let connections = vec![rotated(connection("b", &[])), rotated(connection("a", &["even"]))];
                 meddling.spawn(async move {
                     tokio::time::sleep(Duration::from_millis(reload_after)).await;
-                    let reload = PipelineCommand::Reload { connections: connections.into(), layout: layout(&["env:x"]) };
-                    let _ended = commands.send(reload).await;
+                    let _ended = commands.send(reload(connections, &["env:x"]).0).await;
                 });
             }
             let killed = if kill {

@@ -8,6 +8,7 @@ use crate::broker::{Broker, Compression};
 use crate::load::{BATCH, avro, avro_schema, batch, send_batch};
 use crate::members::{assert_valid, committed_all, member, stop};
 use crate::registry::ScriptedRegistry;
+use crate::support;
 use crate::support::braze::assert_each_once;
 use crate::support::intake::Intake;
 
@@ -55,8 +56,11 @@ async fn messages_are_read_by_the_schema_that_their_first_bytes_or_their_headers
     let books = forwarder.books_balance().await;
     assert_eq!((books.malformed, books.counted), (2, 6 * BATCH), "{books:?}");
     // One of the two complaints of a minute is told.
-    let log = forwarder.log();
-    assert!(log.contains("is PROTOBUF, which is not read") || log.contains("AWS Glue"), "{log}");
+    support::eventually("it is told", async || {
+        let log = forwarder.log();
+        (log.contains("is PROTOBUF, which is not read") || log.contains("AWS Glue")).then_some(())
+    })
+    .await;
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 6);
     assert_valid(&intake);

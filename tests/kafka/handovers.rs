@@ -69,7 +69,11 @@ pub(crate) async fn kill_9(group: Group<'_>) {
     committed_all(committed, &producer, topic).await;
     stop(first).await;
     stop(third).await;
-    let under_way = |request: &Request| request.key() == "second" && request.at + UNDER_WAY > killed;
+    // Its last two flushes, on a slow machine, too.
+    let of_second = intake.requests().into_iter().filter(|request| request.key() == "second");
+    let last_but_one = of_second.map(|request| request.at).rev().nth(1).unwrap_or(killed);
+    let since = last_but_one.min(killed.checked_sub(UNDER_WAY).unwrap_or(killed));
+    let under_way = |request: &Request| request.key() == "second" && request.at >= since;
     assert_repeated_at_most(intake, under_way);
     assert_valid(intake);
 }

@@ -90,7 +90,7 @@ async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_unt
     assert_eq!(strict.status.code(), Some(78), "{}", strict.stderr);
 
     let forwarder = configuration.start().await;
-    assert!(forwarder.stderr().contains("is left out, and sends of its app groups are dropped"));
+    forwarder.says("is left out, and sends of its app groups are dropped").await;
     push(&forwarder, 1, &["g-a", "g-b", "g-c", "g-d", "other"]).await;
     let books = forwarder.settled(5).await;
     assert_eq!((books.accepted, books.dropped), (2, 3));
@@ -177,7 +177,7 @@ async fn one_that_becomes_wrong_goes_on_as_it_was() {
     .await;
     assert_eq!((&read["added"], &read["rotated"]), (&json!("new"), &json!("beta")), "{read}");
     let kept = "the connection's new configuration was refused; its old one stays in force";
-    assert!(forwarder.stderr().contains(kept));
+    forwarder.says(kept).await;
 
     // A whole configuration that is wrong is another thing.
     assert_eq!(forwarder.metrics().await.sum("braze_datadog_config_last_reload_successful", &[]), 1);
@@ -356,7 +356,7 @@ async fn push_tokens_in_a_mounted_secret_are_rotated_without_a_restart() {
     })
     .await;
     assert_eq!(status("second-token").await, 200);
-    assert!(forwarder.stderr().contains("the tokens and the certificate of the push port were read again"));
+    forwarder.says("the tokens and the certificate of the push port were read again").await;
     assert!(forwarder.stop().await.success());
 }
 

@@ -228,7 +228,8 @@ async fn a_connection_that_hangs_delays_no_other() {
         forwarder.push_accepted(events.push_body(100)).await;
         healthy.wait_for_sends(events.truth().by_app_group["g-one"]).await;
     }
-    assert!(started.elapsed() < Duration::from_secs(30), "it took {:?}", started.elapsed());
+    // Less than one request to the dead one.
+    assert!(started.elapsed() < Duration::from_mins(1), "it took {:?}", started.elapsed());
     dead.wait_for_requests(1).await;
     let accepted = healthy.sends();
     let booked = async || (forwarder.metrics().await.books().accepted == accepted).then_some(());
@@ -308,7 +309,7 @@ async fn what_follows_the_gzip_of_a_push_is_left_out_and_told_once_in_a_while() 
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(forwarder.settled(2_020).await.received, 2_020);
-    let log = forwarder.log();
+    let log = forwarder.says("follow the gzip of a push").await;
     let told: Vec<_> = log.lines().filter(|line| line.contains("follow the gzip of a push")).collect();
     assert!(matches!(told[..], [line] if line.contains("WARN") && line.contains("512")), "{told:?}");
 }

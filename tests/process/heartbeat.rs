@@ -205,7 +205,8 @@ async fn one_without_an_answer_holds_up_neither_sends_nor_the_stop() {
     let configuration = Configuration::new()
         .connection("acme", &intake.url(), "alive", &[])
         .connection("beta", &intake.url(), "dead", &["nobody"])
-        .text("flush.timeout", "1s");
+        // Time enough for the one that answers, and together with a turn shorter than shutdown_timeout.
+        .text("flush.timeout", "5s");
     let forwarder = beating(configuration, "beta").start().await;
     let of_dead = || intake.requests().iter().filter(|request| request.key() == "dead").count();
     support::eventually("heartbeats without an answer", async || (of_dead() >= 2).then_some(())).await;
@@ -222,13 +223,18 @@ async fn one_without_an_answer_holds_up_neither_sends_nor_the_stop() {
 async fn five_hundred_connections_have_five_hundred_in_each_flush() {
     const CONNECTIONS: usize = 500;
     let intake = Intake::start();
-    let mut configuration = Configuration::new().text("flush.interval", "2s").text("flush.timeout", "30s");
+    // Each flush is over before the next one, and none is cut off at the stop, on a slow machine, too.
+    let mut configuration = Configuration::new()
+        .text("flush.interval", "5s")
+        .text("flush.timeout", "1m")
+        .text("shutdown_timeout", "2m");
     for number in 0..CONNECTIONS {
         let (name, group) = (format!("c{number}"), format!("g{number}"));
         configuration = configuration.connection(&name, &intake.url(), &format!("key-{number}"), &[&group]);
         configuration = beating(configuration, &name);
     }
     let forwarder = configuration.start().await;
+    intake.wait_for_requests(2 * CONNECTIONS).await;
     support::eventually("two flushes", async || {
         let by_key = beats_by_key(&intake);
         (by_key.len() == CONNECTIONS && by_key.values().all(|beats| *beats >= 2)).then_some(())

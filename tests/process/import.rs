@@ -269,7 +269,9 @@ async fn a_configuration_that_cannot_be_used_is_named() {
 async fn old_events_are_dropped_as_late_and_booked() {
     let intake = Intake::start();
     for name in ["currents-batch.json", "currents.ndjson"] {
-        let configuration = configuration(&intake).without("events.late").text("events.timestamp", "event");
+        // In one flush, however slow the machine is.
+        let configuration = configuration(&intake).text("flush.interval", "10m");
+        let configuration = configuration.without("events.late").text("events.timestamp", "event");
         let finished = import(&configuration, &[&sample(name)], &[]).await;
         let expected = truth_of(&[name]);
         let (accepted, dropped) = (0, expected.accepted);
@@ -306,7 +308,8 @@ async fn old_events_count_as_of_now_when_they_are_restamped_or_counted_by_arriva
 async fn what_datadog_refuses_is_booked_and_the_file_is_done() {
     let intake = Intake::start();
     intake.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
-    let configuration = configuration(&intake);
+    // In one flush, however slow the machine is.
+    let configuration = configuration(&intake).text("flush.interval", "10m");
     let expected = truth_of(&["currents-batch.json"]);
     let finished = import(&configuration, &[&sample("currents-batch.json")], &[]).await;
     assert_eq!(books(&finished), Books { accepted: 0, dropped: expected.accepted, ..expected });

@@ -175,14 +175,21 @@ impl Run<'_> {
     /// Lets the intake do its part of the kill.
     fn lay_trap(&self, process: u32) {
         let (requests, kill) = (AtomicUsize::new(0), self.kill);
+        let signal = move |name: &str| {
+            let sent = Command::new("/bin/kill").args([&format!("-{name}"), &process.to_string()]).status();
+            assert!(sent.unwrap().success());
+        };
         self.intake.decide(move |_| {
             let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
             match kill {
                 Kill::WithinRequest(last) if number == last => {
-                    let killed = Command::new("/bin/kill").arg("-KILL").arg(process.to_string()).status();
-                    assert!(killed.unwrap().success());
+                    signal("KILL");
                 }
-                Kill::BeforeTheAnswer(last) if number == last => return Behaviour::Hang,
+                Kill::BeforeTheAnswer(last) if number == last => {
+                    // Or the next flush would be under way, too, by the time that the test has a core for the kill.
+                    signal("STOP");
+                    return Behaviour::Hang;
+                }
                 _ => {}
             }
             Behaviour::Accept

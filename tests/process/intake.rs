@@ -238,7 +238,7 @@ async fn a_name_that_can_not_be_looked_up_is_dropped_as_dns_and_stops_no_other()
             Err(std::io::Error::other("the name servers are silent"))
         }
     };
-    let intake = Arc::new(intake_with(3 * SHORT, AGE, Arc::new(look_up)));
+    let intake = Arc::new(intake_with(6 * SHORT, AGE, Arc::new(look_up)));
     let to = |host: &str| connection(&format!("http://{host}:{port}"));
     let detail = dropped(intake.submit(to("unknown.example"), payload(1)).await, "dns");
     assert!(detail.contains("unknown.example") && detail.contains("no such name"), "{detail}");
@@ -402,7 +402,8 @@ async fn a_connection_that_breaks_with_its_second_request_has_that_request_dropp
 /// The real binary counts some events and sends them to `url`.
 async fn run(configuration: Configuration, url: &str) -> (Finished, u64) {
     let mut events = Events::new(5);
-    let configuration = configuration.connection("acme", url, KEY, &[]);
+    // In one flush, however slow the machine is.
+    let configuration = configuration.connection("acme", url, KEY, &[]).text("flush.interval", "10m");
     let file = configuration.file("events.ndjson", events.ndjson(50));
     let finished = configuration.run(&["run", "--once", "--import", file.to_str().unwrap()]).await;
     // 3: some of them were dropped.

@@ -168,7 +168,8 @@ async fn sns_is_asked_for_its_password_and_what_it_wants_confirmed_is_told_and_c
     assert_eq!(answer.status(), 200);
     assert_counted(&forwarder, &intake, &[name], &[&truth["intermediaries"][name]]).await;
     let url = serde_json::from_slice::<Value>(&confirmation()).unwrap()["SubscribeURL"].clone();
-    let log = forwarder.log();
+    // It is the second one, and lines come in their order.
+    let log = forwarder.says(other["SubscribeURL"].as_str().unwrap()).await;
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("Amazon SNS asks")).collect();
     assert_eq!(lines.len(), 2, "{log}");
     for (line, url) in lines.iter().zip([&url, &other["SubscribeURL"]]) {

@@ -238,6 +238,14 @@ fn told(forwarder: &Forwarder) -> Vec<(String, String)> {
     about_keys.map(|line| (text(&line["level"]), text(&line["connection"]))).collect()
 }
 
+/// The same, once there are so many.
+async fn all_told(forwarder: &Forwarder, lines: usize) -> Vec<(String, String)> {
+    support::eventually(&format!("{lines} lines about keys"), async || {
+        Some(told(forwarder)).filter(|told| told.len() >= lines)
+    })
+    .await
+}
+
 async fn is_ready(forwarder: &Forwarder) -> bool {
     forwarder.admin("/readyz").await.0 == 200
 }
@@ -274,7 +282,7 @@ async fn a_key_that_is_revoked_and_restored_while_the_process_runs_is_shown_so()
     push_to(&forwarder, 2).await;
     becomes(&forwarder, "acme", "valid").await;
     assert_eq!(gauge(&forwarder, "acme").await.as_deref(), Some("1"));
-    let levels: Vec<_> = told(&forwarder).into_iter().map(|(level, _)| level).collect();
+    let levels: Vec<_> = all_told(&forwarder, 3).await.into_iter().map(|(level, _)| level).collect();
     assert_eq!(levels, ["DEBUG", "ERROR", "INFO"]);
     let books = forwarder.settled(40).await;
     assert!(books.dropped > 0 && books.accepted > 0, "{books:?}");
@@ -299,7 +307,7 @@ async fn a_key_that_is_replaced_is_asked_about_at_once() {
         "the other one is not asked again"
     );
     let expected = [("ERROR", "acme"), ("INFO", "acme")].map(|(level, name)| (level.into(), name.into()));
-    assert_eq!(told(&forwarder), expected);
+    assert_eq!(all_told(&forwarder, 2).await, expected);
     // Switched off, nothing is known of them any more.
     configuration.set("validate_keys", "false").write();
     forwarder.signal("HUP");
@@ -323,8 +331,8 @@ async fn a_site_that_can_not_be_asked_is_calm() {
     assert!(words.starts_with("unknown: 503"), "{words}");
     assert_eq!((gauge(&forwarder, "acme").await, gauge(&forwarder, "five").await), (None, None));
     assert!(is_ready(&forwarder).await);
-    assert!(told(&forwarder).iter().all(|(level, _)| level == "INFO"), "{:?}", told(&forwarder));
-    assert_eq!(told(&forwarder).len(), 2);
+    let told = all_told(&forwarder, 2).await;
+    assert!(told.len() == 2 && told.iter().all(|(level, _)| level == "INFO"), "{told:?}");
     ends_well(forwarder).await;
 }
 

@@ -89,7 +89,8 @@ async fn two_campaigns_that_become_one_value_are_told_in_status_metric_and_log()
         "group_by": "campaign_id",
     });
     assert_eq!((sends.collapsing(1).await, sends.gauge().await), (json!([tag]), 1));
-    let warnings = sends.warnings();
+    let warned = async || Some(sends.warnings()).filter(|warnings| !warnings.is_empty());
+    let warnings = support::eventually("it is logged", warned).await;
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert_eq!((&warnings[0]["level"], &warnings[0]["connection"]), (&json!("WARN"), &json!("acme")));
     assert_eq!(warnings[0]["group_by"], "campaign_id");

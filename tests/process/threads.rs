@@ -19,7 +19,7 @@ const THREADS_MAX: u32 = 60;
 /// Runs the binary where there may be so many threads; one that has started is stopped after a while.
 fn run(binary: &Path, configuration: &Path, threads: u32, is_root: bool) -> Output {
     let mut command = children::command("timeout");
-    command.args(["--signal", "TERM", "3", "prlimit", &format!("--nproc={threads}")]);
+    command.args(["--signal", "TERM", "10", "prlimit", &format!("--nproc={threads}")]);
     if is_root {
         let user = USER.to_string();
         command.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);

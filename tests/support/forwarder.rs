@@ -369,6 +369,15 @@ impl Forwarder {
         fs::read_to_string(&self.stderr).unwrap()
     }
 
+    /// Waits until it has said this, and says all that it has said by then. What it logs is written by a thread of its own: a
+    /// moment after it has happened.
+    pub(crate) async fn says(&self, part: &str) -> String {
+        super::eventually(&format!("{part:?} is said"), async || {
+            Some(self.log()).filter(|log| log.contains(part))
+        })
+        .await
+    }
+
     /// Both of them.
     pub(crate) fn log(&self) -> String {
         self.stdout() + &self.stderr()

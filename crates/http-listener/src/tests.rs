@@ -165,7 +165,7 @@ async fn a_stop_answers_who_has_closed_its_half() {
 
 #[tokio::test]
 async fn who_sends_no_whole_header_in_time_loses_the_connection() {
-    let limits = ConnectionLimits { first_request_time_max: SHORT, ..limits() };
+    let limits = ConnectionLimits { first_request_time_max: 3 * SHORT, ..limits() };
     let running = running(limits, None, LONG).await;
     let mut silent = connect(running.address).await;
     let mut slow = connect(running.address).await;
@@ -179,7 +179,7 @@ async fn who_sends_no_whole_header_in_time_loses_the_connection() {
             }
         }
     };
-    // The header would be whole after 25 drops of 60 ms; the connection ends after 300 ms.
+    // The header would be whole after 25 drops of 60 ms; the connection ends after 900 ms.
     let cut = async {
         assert_eq!(until_closed(&mut silent).await, "");
     };
@@ -211,14 +211,14 @@ async fn an_old_connection_ends_with_an_answer() {
 
 #[tokio::test]
 async fn an_old_connection_without_a_request_under_way_answers_one_more() {
-    let limits = ConnectionLimits { age_max: SHORT / 3, ..limits() };
+    let limits = ConnectionLimits { age_max: 3 * SHORT, ..limits() };
     let running = running(limits, None, LONG).await;
     let mut idle = connect(running.address).await;
     assert_eq!(ask(&mut idle, GET).await.header("connection"), None);
     let mut half = connect(running.address).await;
     assert_eq!(ask(&mut half, GET).await.status, 200);
     half.write_all(&GET[..10]).await.unwrap();
-    sleep(SHORT).await;
+    sleep(4 * SHORT).await;
     for (mut stream, rest) in [(idle, GET), (half, &GET[10..])] {
         let reply = ask(&mut stream, rest).await;
         assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));

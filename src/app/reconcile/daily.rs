@@ -87,7 +87,7 @@ impl DailyReconcile {
             tokio::select! {
                 biased;
                 Some(joined) = attempts.join_next() => match joined {
-                    Ok((attempt, outcome)) => self.finished(&attempt, outcome),
+                    Ok((attempt, outcome)) => self.finished(&attempt, &outcome),
                     Err(error) => tracing::error!(%error, "the comparison with Braze's dashboard failed by a defect"),
                 },
                 () = self.woken.notified() => {}
@@ -102,14 +102,14 @@ impl DailyReconcile {
         self.lock().next_due().map_or(LOOK_INTERVAL, seconds).min(LOOK_INTERVAL)
     }
 
-    fn finished(&self, attempt: &ReconcileAttempt, outcome: AttemptOutcome) {
+    fn finished(&self, attempt: &ReconcileAttempt, outcome: &AttemptOutcome) {
         let connection = attempt.workspace.connection.as_deref();
+        // Before it is logged: who has read the line sees what it says in the status, too.
+        let next = self.lock().finished(attempt, outcome, self.clock.unix_seconds());
         if let Some(all) = outcome.result() {
             tell(connection, all);
         }
-        let failed = outcome.failed.clone();
-        let next = self.lock().finished(attempt, outcome, self.clock.unix_seconds());
-        match (failed, next) {
+        match (&outcome.failed, next) {
             (None, _) | (_, NextAttempt::Never) => {}
             (Some(reason), NextAttempt::Retry(seconds)) => tracing::warn!(
                 connection,
