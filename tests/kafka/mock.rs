@@ -106,3 +106,47 @@ async fn one_topic_of_several_that_is_absent_is_told_until_it_is_there_and_the_o
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 3);
 }
+
+#[tokio::test]
+async fn a_member_that_the_group_gives_nothing_is_ready_though_its_pattern_has_fitted_nothing() {
+    let (cluster, _producer, intake) = start(1);
+    let refresh = [("topic.metadata.refresh.interval.ms", "500")];
+    let spawn =
+        || with(on(&cluster, &intake), &refresh).set("queue.kafka.topics", "[\"^later.*\"]").spawn(&["run"]);
+    let members = [spawn(), spawn()];
+    for member in &members {
+        told(member, &["does not exist"]).await;
+        ready(member, 503).await;
+    }
+    cluster.create_topic("later", 1, 1).unwrap();
+    for member in &members {
+        ready(member, 200).await;
+    }
+    for member in members {
+        stop(member).await;
+    }
+}
+
+#[tokio::test]
+async fn where_the_broker_assigns_the_partitions_an_absent_topic_is_told_too() {
+    let (cluster, producer, intake) = start(1);
+    let topics = format!("[\"{TOPIC}\", \"later\"]");
+    let configuration = member(&[cluster.bootstrap_servers()], TOPIC, &intake, "acme");
+    let options = [("group.protocol", "consumer"), ("statistics.interval.ms", "200")];
+    let configuration = with(configuration, &options).set("queue.kafka.topics", &topics);
+    send(&producer, TOPIC, 0);
+    let once = configuration.run(&["run", "--once"]).await;
+    assert_eq!(once.status.code(), Some(1), "{}", once.stderr);
+    assert!(once.stderr.contains("not all of queue.kafka.topics was read"), "{}", once.stderr);
+    assert_eq!(intake.sends(), BATCH);
+
+    let forwarder = configuration.spawn(&["run"]);
+    told(&forwarder, &["does not exist", "later"]).await;
+    send(&producer, TOPIC, 1);
+    intake.wait_for_sends(2 * BATCH).await;
+    stays_unready(&forwarder, Duration::from_secs(3), ": later").await;
+    cluster.create_topic("later", 1, 1).unwrap();
+    ready(&forwarder, 200).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
+}

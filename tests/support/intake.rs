@@ -247,14 +247,23 @@ impl Intake {
 
     /// The points of all requests that were accepted.
     pub(crate) fn accepted(&self) -> Vec<Point> {
+        let mut all = Vec::new();
+        self.each_accepted(|point| all.push(point.clone()));
+        all
+    }
+
+    /// Shows each accepted point. The intake does nothing meanwhile.
+    fn each_accepted(&self, mut show: impl FnMut(&Point)) {
         let state = self.state.lock().unwrap();
         let accepted = state.requests.iter().filter(|request| request.answered == Some(202));
-        accepted.flat_map(|request| request.points.iter().cloned()).collect()
+        accepted.flat_map(|request| &request.points).for_each(&mut show);
     }
 
     /// The sum of all accepted values.
     pub(crate) fn sends(&self) -> u64 {
-        self.accepted().iter().map(|point| point.value).sum()
+        let mut sum = 0;
+        self.each_accepted(|point| sum += point.value);
+        sum
     }
 
     /// The sum of the accepted values by API key and tags.
@@ -268,7 +277,17 @@ impl Intake {
 
     /// The sum of the accepted values by tags, for one API key.
     pub(crate) fn sums_of(&self, key: &str) -> BTreeMap<Vec<String>, u64> {
-        self.sums().into_iter().filter(|((of, _), _)| of == key).map(|((_, tags), sum)| (tags, sum)).collect()
+        let mut sums = BTreeMap::new();
+        self.each_accepted(|point| {
+            if point.key != key {
+                return;
+            }
+            match sums.get_mut(&point.tags) {
+                Some(sum) => *sum += point.value,
+                None => drop(sums.insert(point.tags.clone(), point.value)),
+            }
+        });
+        sums
     }
 
     /// Waits until so many sends have been accepted; more than that stops the test.

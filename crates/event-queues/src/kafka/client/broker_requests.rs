@@ -3,7 +3,7 @@
 //! librdkafka reports the result of an asynchronous commit only to a callback that rdkafka does not set (0.39), so the
 //! result would stay unknown. So a thread makes synchronous commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -93,19 +94,20 @@ pub(super) fn ask(consumer: &BaseConsumer<Callbacks>, question: BrokerQuestion) 
 }
 
 /// Asks for all topics that this client may see, for then librdkafka at once joins the group anew with one that is there now.
-fn ask_for_topics(consumer: &BaseConsumer<Callbacks>, mut topics: Vec<String>) {
-    match consumer.fetch_metadata(None, ANSWER_MAX) {
-        Ok(all) => topics.retain(|topic| {
-            all.topics()
-                .iter()
-                .any(|one| one.name() == topic && one.error().is_none() && !one.partitions().is_empty())
-        }),
+fn ask_for_topics(consumer: &BaseConsumer<Callbacks>, asked: Vec<String>) {
+    let found = match consumer.fetch_metadata(None, ANSWER_MAX) {
+        Ok(all) => {
+            let readable =
+                all.topics().iter().filter(|one| one.error().is_none() && !one.partitions().is_empty());
+            let names: HashSet<&str> = readable.map(MetadataTopic::name).collect();
+            Some(asked.iter().filter(|topic| names.contains(&***topic)).cloned().collect())
+        }
         Err(error) => {
             tracing::debug!(%error, "kafka: the topics could not be asked for");
-            topics.clear();
+            None
         }
-    }
-    consumer.context().note(Event::Topics(topics));
+    };
+    consumer.context().note(Event::Topics { asked, found });
 }
 
 /// In the place of a time, -1 asks for the end: for the last settled one, where transactions count. Source: Kafka's protocol,

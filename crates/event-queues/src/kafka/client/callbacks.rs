@@ -11,12 +11,12 @@ use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::statistics::{Partition as PartitionStatistics, Statistics};
+use rdkafka::statistics::{ConsumerGroup, Partition as PartitionStatistics, Statistics};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::health::Health;
+use super::health::{Health, Membership};
 use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
 use super::refusal::{self, ClientIdentity, Trouble};
@@ -37,8 +37,8 @@ pub(super) enum Event {
     Watermarks(Vec<(Partition, Watermarks)>),
     /// The ends of partitions whose fetching is paused; none: they could not be found out.
     Ends(Vec<(Partition, i64)>),
-    /// Those of the topics asked for that are there.
-    Topics(Vec<String>),
+    /// The topics asked for, and those of them that are there; `None`: that could not be found out.
+    Topics { asked: Vec<String>, found: Option<Vec<String>> },
 }
 
 /// The broker's answer to the offset of one partition.
@@ -47,6 +47,28 @@ pub(super) struct Answer {
     pub(super) partition: Partition,
     pub(super) offset: i64,
     pub(super) result: Result<(), KafkaError>,
+}
+
+/// Who assigns the partitions to the members of the group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum GroupProtocol {
+    /// One of the members.
+    #[default]
+    Classic,
+    /// The broker (KIP-848).
+    Consumer,
+}
+
+impl GroupProtocol {
+    /// Source: the states of a group in librdkafka, `rdkafka_cgrp.c`. A member that the broker gives nothing is never told so.
+    fn membership(self, group: &ConsumerGroup) -> Membership {
+        match (&*group.state, &*group.join_state) {
+            ("up", "steady") => Membership::Member,
+            ("up", _) if self == Self::Consumer => Membership::Member,
+            ("up", _) => Membership::Joining,
+            _ => Membership::WithoutCoordinator,
+        }
+    }
 }
 
 /// The consumer's callbacks.
@@ -59,6 +81,7 @@ pub(super) struct Callbacks {
     health: Arc<Health>,
     oauth_token_file: Option<PathBuf>,
     identity: ClientIdentity,
+    protocol: GroupProtocol,
     probe: Probe,
     /// The process is leaving, so notes are not read: partitions are given up at once.
     is_leaving: AtomicBool,
@@ -69,10 +92,11 @@ impl Callbacks {
         health: Arc<Health>,
         oauth_token_file: Option<PathBuf>,
         identity: ClientIdentity,
+        protocol: GroupProtocol,
         authorities: Authorities,
     ) -> Self {
         let probe = Probe::new(authorities);
-        Self { health, oauth_token_file, identity, probe, ..Self::default() }
+        Self { health, oauth_token_file, identity, protocol, probe, ..Self::default() }
     }
 
     /// Changes with each callback: a poll that gave no message and left this as it was has found nothing at all.
@@ -161,11 +185,10 @@ impl ClientContext for Callbacks {
             self.health.is_let_in();
         }
         let group = statistics.cgrp.as_ref();
-        // Source: the states of a group in librdkafka, rdkafka_cgrp.c.
-        self.health.look_at_coordinator(group.is_none_or(|group| group.state == "up"));
+        self.health.look_at_group(group.map_or(Membership::Member, |group| self.protocol.membership(group)));
         // So it stays where an offset may not be reset.
         if partitions(&statistics).any(|partition| partition.desired && partition.fetch_state == "none") {
-            self.health.lasts(Trouble::Offsets);
+            self.health.lasts(Trouble::Standstill);
         }
         self.note(Event::Watermarks(marks(&statistics)));
     }

@@ -202,7 +202,7 @@ impl Poller {
                 Event::Committed(answers) => self.committed(&answers),
                 Event::Watermarks(marks) => self.look(&marks),
                 Event::Ends(ends) => self.look_at_ends(&ends),
-                Event::Topics(topics) => self.parts.health.are_there(&topics),
+                Event::Topics { asked, found } => self.look_at_topics(&asked, found.as_deref()),
                 // The group waits for it.
                 Event::Assigned(partitions) if self.later.is_empty() => self.prepare(partitions),
                 Event::Known { partitions, committed } if self.later.is_empty() => {

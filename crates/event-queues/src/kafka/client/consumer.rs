@@ -14,7 +14,7 @@ use super::deliveries::{Complaints, DeliveryMaker, Ready};
 use super::health::{Health, Watch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
-use super::setup::{KafkaOpenError, consumer_of, open_registry};
+use super::setup::{KafkaOpenError, consumer_of, open_registry, unwatched};
 use crate::kafka::KafkaSettings;
 use crate::{Delivery, Queue, QueueError, Receipt};
 
@@ -85,6 +85,7 @@ pub fn open(
         runtime: Handle::current(),
         is_until_empty,
         has_registry: settings.schema_registry.is_some(),
+        unwatched: unwatched(settings),
     };
     let auth = settings.schema_registry_auth.as_ref();
     let registry = settings

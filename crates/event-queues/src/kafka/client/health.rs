@@ -5,12 +5,26 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::refusal::{BrokerRefusal, Trouble, topic_of};
-use troubles::{Slot, TroubleSlots, is_pattern};
+pub(super) use troubles::is_pattern;
+use troubles::{Slot, TroubleSlots};
 
 mod troubles;
 
 /// How long the group may be without a coordinator before that is trouble: another broker takes over within seconds.
 const COORDINATOR_AWAY_MAX: Duration = Duration::from_secs(30);
+
+/// How long the group may take to make this client a member before that is trouble: longer than it waits for a member that is
+/// busy, five minutes with Kafka's defaults (max.poll.interval.ms).
+const JOINING_MAX: Duration = Duration::from_mins(6);
+
+/// What the group is to this client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Membership {
+    Member,
+    /// There is a coordinator, and not yet a place.
+    Joining,
+    WithoutCoordinator,
+}
 
 /// Written by the consumer's thread, read by any.
 #[derive(Debug, Default)]
@@ -132,7 +146,7 @@ impl Health {
     pub(super) fn is_unreadable_for(&self, at_least: Duration) -> bool {
         let mut troubles = self.troubles();
         self.is_connected()
-            && [Trouble::Reads, Trouble::Offsets].into_iter().any(|trouble| {
+            && [Trouble::Reads, Trouble::Standstill].into_iter().any(|trouble| {
                 let Slot { words, since, .. } = troubles.slot(trouble);
                 words.is_some() && since.is_some_and(|since| since.elapsed() >= at_least)
             })
@@ -143,10 +157,18 @@ impl Health {
         self.troubles().topics.keys().filter(|topic| !is_pattern(topic)).cloned().collect()
     }
 
-    /// These topics are there.
-    pub(super) fn are_there(&self, topics: &[String]) {
-        if self.troubles().forgive_topics(|topic| topics.iter().any(|one| one == topic)) {
+    /// Of the topics asked for these are there.
+    pub(super) fn are_there(&self, asked: &[String], found: &[String]) {
+        const ABSENT: &str = "a topic of queue.kafka.topics does not exist on the Kafka broker, or this client may not see it: \
+                              create it, mend its name, or give this client the right to (Read and Describe on the topic)";
+        if self.troubles().forgive_topics(|topic| found.iter().any(|one| one == topic)) {
             tell_end(Trouble::Topics);
+        }
+        let refused = self.refused_topics();
+        for topic in asked.iter().filter(|topic| !found.contains(topic) && !refused.contains(topic)) {
+            if self.complain_of_topic(topic, ABSENT) {
+                tracing::error!(%topic, "kafka: {ABSENT}");
+            }
         }
     }
 
@@ -160,7 +182,7 @@ impl Health {
 
     /// Fetching goes on, and refusals of it would be reported again.
     pub(super) fn is_fetching(&self) {
-        for trouble in [Trouble::Reads, Trouble::Offsets] {
+        for trouble in [Trouble::Reads, Trouble::Standstill] {
             let mut troubles = self.troubles();
             if troubles.slot(trouble).is_out_of_date() && troubles.clear(trouble) {
                 tell_end(trouble);
@@ -170,34 +192,40 @@ impl Health {
 
     /// All partitions are read to their end, so none of their topics is refused any more.
     pub(super) fn all_is_read(&self) {
-        for trouble in [Trouble::Reads, Trouble::Offsets] {
-            if self.clear(trouble) {
-                tell_end(trouble);
-            }
+        if self.clear(Trouble::Reads) {
+            tell_end(Trouble::Reads);
         }
     }
 
-    /// Whether the group has a coordinator, as far as a client with a connected broker knows.
-    pub(super) fn look_at_coordinator(&self, is_there: bool) {
-        const WORDS: &str = "the coordinator of queue.kafka.group_id can't be had, so nothing is read: are all Kafka brokers \
-                             there, and is their topic __consumer_offsets in order?";
+    /// What the group is to this client, by the client's latest account.
+    pub(super) fn look_at_group(&self, membership: Membership) {
+        const AWAY: &str = "the coordinator of queue.kafka.group_id can't be had, so nothing is read: are all Kafka brokers \
+                            there, and is their topic __consumer_offsets in order?";
+        const UNHELPFUL: &str = "the coordinator of queue.kafka.group_id does not take this client into the group, so nothing is \
+                                 read: is its topic __consumer_offsets in order?";
         let mut troubles = self.troubles();
-        if is_there || !self.is_connected() {
-            troubles.coordinator_away_since = None;
-            if is_there && troubles.clear(Trouble::Coordinator) {
-                tell_end(Trouble::Coordinator);
-            }
+        let is_settled = membership == Membership::Member;
+        let same =
+            troubles.unsettled.take().filter(|(before, _)| *before == membership && self.is_connected());
+        // Another kind of trouble has a time of its own.
+        if same.is_none() && troubles.clear(Trouble::Coordinator) && is_settled {
+            tell_end(Trouble::Coordinator);
+        }
+        if is_settled || !self.is_connected() {
             return;
         }
-        let since = *troubles.coordinator_away_since.get_or_insert_with(Instant::now);
-        let is_explained = [Trouble::Access, Trouble::Callbacks]
-            .into_iter()
-            .any(|trouble| troubles.slot(trouble).words.is_some());
-        if since.elapsed() >= COORDINATOR_AWAY_MAX
-            && !is_explained
-            && troubles.slot(Trouble::Coordinator).complain(WORDS)
+        let since = same.map_or_else(Instant::now, |(_, since)| since);
+        troubles.unsettled = Some((membership, since));
+        let (words, patience, explained_by): (_, _, &[Trouble]) = match membership {
+            Membership::Joining => {
+                (UNHELPFUL, JOINING_MAX, &[Trouble::Access, Trouble::Callbacks, Trouble::Topics])
+            }
+            _ => (AWAY, COORDINATOR_AWAY_MAX, &[Trouble::Access, Trouble::Callbacks]),
+        };
+        let is_explained = explained_by.iter().any(|trouble| troubles.slot(*trouble).words.is_some());
+        if since.elapsed() >= patience && !is_explained && troubles.slot(Trouble::Coordinator).complain(words)
         {
-            tracing::error!("kafka: {WORDS}");
+            tracing::error!("kafka: {words}");
         }
     }
 

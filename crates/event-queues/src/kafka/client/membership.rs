@@ -63,7 +63,7 @@ impl Poller {
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
             Event::Ends(ends) => self.look_at_ends(&ends),
-            Event::Topics(topics) => self.parts.health.are_there(&topics),
+            Event::Topics { asked, found } => self.look_at_topics(&asked, found.as_deref()),
         }
         Ok(())
     }
@@ -130,15 +130,15 @@ impl Poller {
         }
         // New partitions are not paused yet.
         self.is_all_paused = false;
+        self.idle_since = None;
         self.steady.disturb();
         let reading = self.offsets.held().count();
         self.joining = Joining::Answered;
         self.without_since = if reading == 0 { self.without_since.or(Some(Instant::now())) } else { None };
         self.parts.health.set_partitions(reading);
-        if !partitions.is_empty() {
-            let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
-            self.parts.health.assigned(&Vec::from_iter(topics));
-        }
+        // Of nothing, too: the group has answered.
+        let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+        self.parts.health.assigned(&Vec::from_iter(topics));
         tracing::info!(taken = partitions.len(), reading, "kafka: partitions were assigned");
     }
 
@@ -189,6 +189,10 @@ impl Poller {
             tracing::error!(%error, "kafka: partitions could not be given up");
         }
         let reading = self.offsets.held().count();
+        if reading == 0 {
+            // The group may be without a coordinator from here on.
+            self.joining = Joining::Unanswered(None);
+        }
         self.parts.health.set_partitions(reading);
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         tracing::info!(given_up = partitions.len(), reading, is_lost, "kafka: partitions were revoked");

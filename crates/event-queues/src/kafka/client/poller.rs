@@ -79,6 +79,8 @@ pub(super) struct Parts {
     pub(super) is_until_empty: bool,
     /// Whether there is a registry to be asked for schemas.
     pub(super) has_registry: bool,
+    /// Topics of which librdkafka does not say by itself that they are not there.
+    pub(super) unwatched: Vec<String>,
 }
 
 /// The owner of the consumer.
@@ -91,8 +93,10 @@ pub(super) struct Poller {
     pub(super) commits: Commits,
     pub(super) steady: Steady,
     pub(super) batch: Option<MessageBatch>,
-    /// When the first message of the batch came, or of the last one.
-    pub(super) begun: Instant,
+    /// When the first message of the batch came.
+    begun: Instant,
+    /// Since when nothing has come, though all could be taken.
+    pub(super) idle_since: Option<Instant>,
     /// Messages that came although their partition was paused, or during a wait.
     pub(super) early: VecDeque<OwnedMessage>,
     /// Events during a wait.
@@ -106,8 +110,9 @@ pub(super) struct Poller {
     /// Since when the group has given it no partition.
     pub(super) without_since: Option<Instant>,
     pub(super) joining: Joining,
-    /// When what is refused was last tried again.
+    /// When reads that are refused were last tried again.
     pub(super) tried_at: Option<Instant>,
+    pub(super) topics_asked: TopicsAsked,
     /// Whether the ends of paused partitions are asked for.
     pub(super) is_asking: bool,
     /// Whether any partition is paused.
@@ -122,6 +127,15 @@ pub(super) enum Joining {
     /// Not yet; and since when a broker is connected, if one is.
     Unanswered(Option<Instant>),
     Answered,
+}
+
+/// Whether the broker was asked which topics are there.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TopicsAsked {
+    Never,
+    /// There is no answer yet.
+    UnderWay,
+    Answered(Instant),
 }
 
 impl Poller {
@@ -141,6 +155,7 @@ impl Poller {
             steady: Steady::new(),
             batch: None,
             begun: Instant::now(),
+            idle_since: None,
             early: VecDeque::new(),
             later: Vec::new(),
             later_since: None,
@@ -149,6 +164,7 @@ impl Poller {
             without_since: None,
             joining: Joining::Unanswered(None),
             tried_at: None,
+            topics_asked: TopicsAsked::Never,
             is_asking: false,
             is_paused: false,
             is_all_paused: false,
@@ -268,6 +284,7 @@ impl Poller {
         add(&mut batch, message);
         self.batch = Some(batch);
         self.begun = Instant::now();
+        self.idle_since = None;
         Ok(())
     }
 

@@ -12,14 +12,15 @@ pub(super) enum Trouble {
     Access,
     /// The group does not take this client.
     Callbacks,
-    /// The group's coordinator can't be had.
+    /// The group's coordinator can't be had, or takes no member.
     Coordinator,
     /// Topics of the subscription are not there, or not for this client. Kept by topic.
     Topics,
     /// A topic that is there may not be read; which one is not said.
     Reads,
-    /// A partition stands still, because its offset may not be reset.
-    Offsets,
+    /// Something of the topics stands still, for as long as that is reported: the offset of a partition may not be reset, or the
+    /// broker that assigns the partitions refuses a topic.
+    Standstill,
     /// Commits are refused.
     Commits,
     /// The schema registry can't be asked.
@@ -33,7 +34,7 @@ impl Trouble {
         Trouble::Coordinator,
         Trouble::Topics,
         Trouble::Reads,
-        Trouble::Offsets,
+        Trouble::Standstill,
         Trouble::Commits,
         Trouble::Registry,
     ];
@@ -45,7 +46,7 @@ impl Trouble {
 
     /// Whether something of `queue.kafka.topics` is not read, and the rest is.
     pub(super) fn is_of_some_topics(self) -> bool {
-        matches!(self, Trouble::Topics | Trouble::Reads | Trouble::Offsets)
+        matches!(self, Trouble::Topics | Trouble::Reads | Trouble::Standstill)
     }
 }
 
@@ -91,7 +92,13 @@ pub(super) fn topic_of(reason: &str) -> Option<&str> {
 }
 
 fn of_topics(reason: &str) -> Trouble {
-    if topic_of(reason).is_some() { Trouble::Topics } else { Trouble::Reads }
+    if topic_of(reason).is_some() {
+        Trouble::Topics
+    } else if reason.starts_with("ConsumerGroupHeartbeat failed") {
+        Trouble::Standstill
+    } else {
+        Trouble::Reads
+    }
 }
 
 /// The meaning of an error event, if somebody has to act.
@@ -123,7 +130,7 @@ pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Op
              group.max.size, or stop a member",
         ),
         Code::AutoOffsetReset => BrokerRefusal::new(
-            Trouble::Offsets,
+            Trouble::Standstill,
             "\"auto.offset.reset\" in [queue.kafka.options] is error, and the Kafka broker does not hold the group's \
              offset (any more): set the group's offsets, or \"auto.offset.reset\" to earliest",
         ),

@@ -8,8 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
-use super::callbacks::Callbacks;
-use super::health::Health;
+use super::callbacks::{Callbacks, GroupProtocol};
+use super::health::{Health, is_pattern};
 use super::probe::Authorities;
 use super::refusal::{ClientIdentity, Sasl};
 use super::schemas::{self, SchemaRegistry};
@@ -132,7 +132,8 @@ pub(super) fn consumer_of(
     let config = config_of(settings, is_until_empty);
     let authorities = Authorities { file: config.get("ssl.ca.location").map(Into::into) };
     let token_file = settings.oauth_token_file.clone();
-    let callbacks = Callbacks::new(Arc::clone(health), token_file, identity_of(&config), authorities);
+    let (identity, protocol) = (identity_of(&config), protocol_of(&config));
+    let callbacks = Callbacks::new(Arc::clone(health), token_file, identity, protocol, authorities);
     config.create_with_context(callbacks).map_err(refused)
 }
 
@@ -164,8 +165,31 @@ fn check_topics(settings: &KafkaSettings) -> Result<(), KafkaOpenError> {
     Ok(())
 }
 
+fn lower_case(config: &ClientConfig, name: &str) -> String {
+    config.get(name).unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn protocol_of(config: &ClientConfig) -> GroupProtocol {
+    if lower_case(config, "group.protocol") == "consumer" {
+        GroupProtocol::Consumer
+    } else {
+        GroupProtocol::Classic
+    }
+}
+
+/// The topics of the settings of which librdkafka does not say by itself that they are not there: with the protocol in which the
+/// broker assigns the partitions it leaves all to that.
+pub(super) fn unwatched(settings: &KafkaSettings) -> Vec<String> {
+    match protocol_of(&config_of(settings, false)) {
+        GroupProtocol::Classic => Vec::new(),
+        GroupProtocol::Consumer => {
+            settings.topics.iter().filter(|topic| !is_pattern(topic)).map(ToString::to_string).collect()
+        }
+    }
+}
+
 fn identity_of(config: &ClientConfig) -> ClientIdentity {
-    let value = |name: &str| config.get(name).unwrap_or_default().trim().to_ascii_lowercase();
+    let value = |name: &str| lower_case(config, name);
     let protocol = value("security.protocol");
     let certificates = ["ssl.certificate.location", "ssl.certificate.pem", "ssl.keystore.location"];
     let has_token = ["sasl.mechanisms", "sasl.mechanism"].iter().any(|name| value(name) == "oauthbearer");

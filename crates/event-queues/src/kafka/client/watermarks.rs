@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::broker_requests::BrokerQuestion;
 use super::offsets::{Loss, Partition, Watermarks};
-use super::poller::{Halt, Joining, Poller, PollerOutput};
+use super::poller::{Halt, Joining, Poller, PollerOutput, TopicsAsked};
 use super::refusal::Trouble;
 
 /// After a change of the fetched partitions, old statistics may still be on their way: an end counts only after two new
@@ -18,6 +18,9 @@ const WITHOUT_MAX: Duration = Duration::from_mins(1);
 
 /// How often what is refused is tried again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(20);
+
+/// How often it is asked whether topics are there that were there: as librdkafka does by itself (topic.metadata.refresh.interval.ms).
+const LOOK_AGAIN_AFTER: Duration = Duration::from_mins(5);
 
 /// How long a run that ends with the partitions waits for the group to answer at all. The group itself waits for a member that is
 /// busy, five minutes with Kafka's defaults (max.poll.interval.ms); it never answers where there is no topic.
@@ -120,21 +123,39 @@ impl Poller {
             self.parts.health.lasts(Trouble::Reads);
         }
         self.parts.health.is_fetching();
-        if self.tried_at.is_some_and(|tried| tried.elapsed() < TRY_AGAIN_AFTER) {
-            return;
-        }
-        let topics = self.parts.health.refused_topics();
-        if !topics.is_empty() {
-            self.tried_at = Some(Instant::now());
-            if let Err(question) = self.questions.send(BrokerQuestion::Topics(topics)) {
-                tracing::debug!(?question, "kafka: a question is not asked: others wait");
-            }
+        let mut topics = self.parts.health.refused_topics();
+        let every = if topics.is_empty() { LOOK_AGAIN_AFTER } else { TRY_AGAIN_AFTER };
+        topics.extend(
+            self.parts.unwatched.iter().filter(|topic| !topics.contains(topic)).cloned().collect::<Vec<_>>(),
+        );
+        let is_due = match self.topics_asked {
+            TopicsAsked::Never => true,
+            TopicsAsked::UnderWay => false,
+            TopicsAsked::Answered(at) => at.elapsed() >= every,
+        };
+        if is_due
+            && !topics.is_empty()
+            && self.parts.health.is_connected()
+            && self.questions.send(BrokerQuestion::Topics(topics)).is_ok()
+        {
+            self.topics_asked = TopicsAsked::UnderWay;
         }
         // A fetch that is begun anew tells its refusal anew.
-        if self.parts.health.is_in(Trouble::Reads) && !self.is_paused {
+        if self.parts.health.is_in(Trouble::Reads)
+            && !self.is_paused
+            && self.tried_at.is_none_or(|tried| tried.elapsed() >= TRY_AGAIN_AFTER)
+        {
             self.tried_at = Some(Instant::now());
             self.pause();
             self.resume();
+        }
+    }
+
+    /// Handles which of the topics asked for are there.
+    pub(super) fn look_at_topics(&mut self, asked: &[String], found: Option<&[String]>) {
+        self.topics_asked = TopicsAsked::Answered(Instant::now());
+        if let Some(found) = found {
+            self.parts.health.are_there(asked, found);
         }
     }
 
@@ -150,8 +171,8 @@ impl Poller {
             self.joining = Joining::Unanswered(since);
             if since.is_some_and(|since| since.elapsed() >= UNANSWERED_MAX) {
                 return Err(Halt::Failed(format!(
-                    "the group has not answered within {UNANSWERED_MAX:?}: there is no topic of queue.kafka.topics, or the \
-                     group's coordinator is not there"
+                    "the group has not answered within {UNANSWERED_MAX:?}: there is no topic of queue.kafka.topics, the \
+                     group's coordinator is not there, or other members have all partitions"
                 )));
             }
         }
@@ -164,13 +185,18 @@ impl Poller {
         if self.offsets.held().next().is_none() {
             return Ok(());
         }
+        let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
+        // Who is told nothing of topics that are not there asks before the end.
+        if !self.parts.unwatched.is_empty() && !matches!(self.topics_asked, TopicsAsked::Answered(_)) {
+            return Ok(());
+        }
         let is_at_end = self.offsets.are_at_end();
         if is_at_end {
             self.parts.health.all_is_read();
         }
         // What may not be read has no end.
         let is_stuck =
-            || self.begun.elapsed() >= WITHOUT_MAX && self.parts.health.is_unreadable_for(WITHOUT_MAX);
+            || idle_since.elapsed() >= WITHOUT_MAX && self.parts.health.is_unreadable_for(WITHOUT_MAX);
         if is_at_end || is_stuck() {
             self.send(PollerOutput::End)?;
             self.parts.is_until_empty = false;

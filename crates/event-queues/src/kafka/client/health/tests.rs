@@ -81,7 +81,7 @@ fn a_topic_that_is_refused_stays_so_whatever_comes_of_others() {
     health.came_through(&["away"], ["away", "t"].into_iter());
     health.assigned(&["secret"]);
     assert!(watch.trouble().unwrap().ends_with("mend its name: gone"));
-    health.are_there(&["gone".into()]);
+    health.are_there(&["gone".into()], &["gone".into()]);
     assert_eq!((watch.trouble(), health.unread()), (None, None));
 }
 
@@ -108,7 +108,7 @@ fn a_read_that_is_refused_is_disproved_by_all_topics_together() {
 #[test]
 fn a_refused_fetch_is_over_when_it_is_reported_no_more() {
     let (health, watch) = watched();
-    for trouble in [Trouble::Reads, Trouble::Offsets] {
+    for trouble in [Trouble::Reads, Trouble::Standstill] {
         health.complain(trouble, "refused");
         health.is_fetching();
         assert!(health.is_in(trouble));
@@ -126,31 +126,55 @@ fn a_refused_fetch_is_over_when_it_is_reported_no_more() {
 }
 
 #[test]
-fn a_coordinator_that_is_away_is_trouble_after_a_while_unless_it_is_explained() {
+fn a_topic_that_was_asked_for_and_is_not_there_is_told_once() {
     let (health, watch) = watched();
-    let some_time_passes = || {
-        let since = Instant::now().checked_sub(COORDINATOR_AWAY_MAX).unwrap();
-        health.troubles().coordinator_away_since.replace(since)
+    let (t, absent): (String, String) = ("t".into(), "absent".into());
+    let asked = [t.clone(), absent.clone()];
+    health.are_there(&asked, std::slice::from_ref(&t));
+    let said = watch.trouble().unwrap();
+    assert!(said.contains("may not see it") && said.ends_with(": absent"), "{said}");
+    // What librdkafka has said of it stays.
+    refuse(&health, "t", RDKafkaErrorCode::TopicAuthorizationFailed);
+    health.are_there(&asked, &[absent]);
+    assert!(watch.trouble().unwrap().ends_with("on the topic): t"));
+    health.are_there(&asked, &asked);
+    assert_eq!(watch.trouble(), None);
+}
+
+#[test]
+fn a_group_that_takes_no_member_is_trouble_after_a_while_unless_it_is_explained() {
+    let (health, watch) = watched();
+    let after = |membership, patience: Duration| {
+        let since = Instant::now().checked_sub(patience).unwrap();
+        health.look_at_group(membership);
+        health.troubles().unsettled = Some((membership, since));
+        health.look_at_group(membership);
+        watch.trouble()
     };
-    health.look_at_coordinator(false);
+    let away = || after(Membership::WithoutCoordinator, COORDINATOR_AWAY_MAX);
+    health.look_at_group(Membership::WithoutCoordinator);
     assert_eq!(watch.trouble(), None, "another broker takes over");
-    some_time_passes();
-    health.look_at_coordinator(false);
-    assert!(watch.trouble().unwrap().contains("__consumer_offsets"));
-    health.look_at_coordinator(true);
+    assert!(away().unwrap().contains("can't be had"));
+    health.look_at_group(Membership::Joining);
+    assert_eq!(watch.trouble(), None, "there is one");
+    assert_eq!(after(Membership::Joining, COORDINATOR_AWAY_MAX), None, "others may be busy");
+    assert!(after(Membership::Joining, JOINING_MAX).unwrap().contains("into the group"));
+    health.look_at_group(Membership::Member);
     assert_eq!(watch.trouble(), None);
 
     // Without a broker there is none either; its time begins with the broker.
-    health.look_at_coordinator(false);
-    some_time_passes();
+    away();
     health.set_connected(false);
-    health.look_at_coordinator(false);
+    health.look_at_group(Membership::WithoutCoordinator);
     health.set_connected(true);
-    health.look_at_coordinator(false);
+    health.look_at_group(Membership::WithoutCoordinator);
     assert_eq!(watch.trouble(), None);
-    some_time_passes();
     health.complain(Trouble::Callbacks, "the group is not for this client");
-    health.look_at_coordinator(false);
+    away();
     health.clear(Trouble::Callbacks);
     assert_eq!(watch.trouble(), None, "the group's refusal has said it");
+    health.complain(Trouble::Topics, "there is nothing to join for");
+    after(Membership::Joining, JOINING_MAX);
+    health.clear(Trouble::Topics);
+    assert_eq!(watch.trouble(), None);
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::refusal::Trouble;
+use super::Membership;
 
 /// How soon the same message about the same trouble is logged again.
 const TELL_AGAIN_AFTER: Duration = Duration::from_mins(1);
@@ -21,8 +22,8 @@ pub(super) struct TroubleSlots {
     pub(super) topics: BTreeMap<String, &'static str>,
     /// Topics that were read since a read was refused last.
     pub(super) readable: BTreeSet<String>,
-    /// Since when a broker is there, and no coordinator.
-    pub(super) coordinator_away_since: Option<Instant>,
+    /// What the group is to this client while a broker is there and it is no member, and since when.
+    pub(super) unsettled: Option<(Membership, Instant)>,
 }
 
 /// One kind of trouble.
@@ -111,6 +112,6 @@ impl TroubleSlots {
 }
 
 /// librdkafka takes for a regular expression what begins so.
-pub(super) fn is_pattern(topic: &str) -> bool {
+pub(in super::super) fn is_pattern(topic: &str) -> bool {
     topic.starts_with('^')
 }
