@@ -135,15 +135,19 @@ fn read_file(
     let start = found.as_ref().or(planned.start.as_ref());
     outbox.counted = start.map(|start| start.mark.fingerprint.end);
     let (mut content, mut prints) = open(planned, start, progress, limits)?;
-    content.read(pool, limits.read(), &mut |cut, content| {
+    let mut handed = None;
+    let read = content.read(pool, limits.read(), &mut |cut, content| {
         let mark = prints.mark(cut.position, &cut.body, false, content)?;
+        handed.clone_from(&mark);
         outbox.put(Chunk { cut, file: index, mark })
-    })?;
-    let mark = finish(&mut content, &mut prints, outbox)?;
+    });
+    let ended = read.and_then(|()| finish(&mut content, &mut prints, outbox));
+    // Of what can't be read on, the part that was handed over is not read again in a copy.
+    let mark = ended.as_ref().map_or(&handed, |finished| finished);
     if let (Some(seen), Some(mark)) = (seen, mark) {
-        seen.add(planned, mark)?;
+        seen.add(planned, mark.clone())?;
     }
-    Ok(())
+    ended.map(drop)
 }
 
 /// Opens a file and seeks to the start of reading.
