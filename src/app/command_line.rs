@@ -116,7 +116,8 @@ pub(super) struct ConfigArgument {
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
     /// First count the events in these files: NDJSON, a JSON array or an envelope, an Avro object container, each
-    /// also compressed by gzip, bzip2, xz or zstandard; a directory stands for the files below it, `-` for standard input
+    /// also compressed by gzip, bzip2, xz or zstandard; a directory stands for the files below it,
+    /// but those whose name, or whose directory's, begins with `_` or `.`; `-` for standard input
     #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
     pub(super) import: Vec<PathBuf>,
     /// Count files anew that were counted before

@@ -642,6 +642,32 @@ async fn a_file_that_is_being_written_is_counted_up_to_its_last_whole_event_and_
 }
 
 #[tokio::test]
+async fn standard_input_that_ends_in_the_middle_counts_what_is_whole_and_fails() {
+    let lines = sends("piped", 100);
+    let events = lines.strip_suffix(b"\n").unwrap();
+    let array = String::from_utf8(events.to_vec()).unwrap().replace('\n', ",\n");
+    let packed = avro("piped", 100, apache_avro::Codec::Null);
+    for (content, counted, said) in [
+        (format!("[\n{array},\n").into_bytes(), 100, "an array, an envelope or an event"),
+        (format!("{{\"events\":[{array},").into_bytes(), 100, "an array, an envelope or an event"),
+        (format!("[{}", &array[..array.len() - 9]).into_bytes(), 99, "an array, an envelope or an event"),
+        (lines[..lines.len() - 9].to_vec(), 99, "an event"),
+        (gzip(&lines[..lines.len() - 9]), 99, "an event"),
+        ([&*packed, &packed[..packed.len() - 9]].concat(), 100, "a block"),
+    ] {
+        let intake = Intake::start();
+        let configuration = configuration(&intake).standard_input(content);
+        let finished = import(&configuration, &[Path::new("-")], &[]).await;
+        assert_eq!(finished.status.code(), Some(1), "{said}: {finished:?}");
+        let middle = format!("ends in the middle of {said}, as if its writer had been stopped");
+        for said in ["cannot read standard input beyond byte ", &middle] {
+            assert!(finished.stderr.contains(said), "{said}: {}", finished.stderr);
+        }
+        assert_eq!(intake.sends(), counted, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_memory_is_refused_and_nothing_is_counted() {
     let intake = Intake::start();
     let configuration = configuration(&intake);

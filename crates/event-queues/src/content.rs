@@ -212,7 +212,6 @@ impl Content {
         loop {
             let read = self.input.read(&mut buffer);
             match &read {
-                Ok(0) if self.flow == Flow::Slow => splitter.finish(),
                 Ok(0) => is_cut_off = splitter.finish_or_cut_off(),
                 Ok(bytes) => splitter.push(&buffer[..*bytes]),
                 Err(_) => {}
@@ -224,15 +223,16 @@ impl Content {
                 take(cut, self)?;
             }
             if read? == 0 {
-                return if is_cut_off { Err(cut_off().into()) } else { Ok(()) };
+                return if is_cut_off { Err(cut_off(self.flow).into()) } else { Ok(()) };
             }
         }
     }
 }
 
-/// The error of a document that ends in the middle, most likely because it is being written.
-fn cut_off() -> io::Error {
-    let text = "it ends in the middle of an array, an envelope or an event, as if it were being written";
+/// The error of a document that ends in the middle.
+fn cut_off(flow: Flow) -> io::Error {
+    let text =
+        format!("it ends in the middle of an array, an envelope or an event, {}", flow.cut_off_as_if());
     io::Error::new(io::ErrorKind::UnexpectedEof, text)
 }
 

@@ -123,8 +123,8 @@ impl Blocks {
             Ok(taken) => taken,
             Err(refusal) => return self.stop(io::Error::new(io::ErrorKind::InvalidData, refusal)),
         };
-        if let (BlockStep::CutOff(_), Flow::Growing) = (&taken, self.flow) {
-            let text = "it ends in the middle of a block, as if it were being written";
+        if let BlockStep::CutOff(_) = &taken {
+            let text = format!("it ends in the middle of a block, {}", self.flow.cut_off_as_if());
             return self.stop(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         let before = self.position;

@@ -17,12 +17,21 @@ const COPY_BELOW: usize = 4;
 /// How content comes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Flow {
-    /// It may be being written, member by member where it is compressed: an end in the middle of an event is not handed out,
-    /// but an error.
+    /// It may be being written, member by member where it is compressed.
     #[default]
     Growing,
     /// From a pipe, whose writer may be slow: what is there is handed out instead of waiting for a full buffer.
     Slow,
+}
+
+impl Flow {
+    /// What it looks like where content ends in the middle of an event, which is not handed out, but an error.
+    pub(crate) fn cut_off_as_if(self) -> &'static str {
+        match self {
+            Flow::Growing => "as if it were being written",
+            Flow::Slow => "as if its writer had been stopped",
+        }
+    }
 }
 
 /// Reads content line by line, many at a time.
@@ -107,17 +116,18 @@ impl<'p> Lines<'p> {
         Ok(None)
     }
 
-    /// The error of content that ends in the middle of a JSON value, most likely because it is being written.
+    /// The error of content that ends in the middle of a JSON value.
     fn cut_off(&self) -> Option<io::Error> {
         let start = memchr::memrchr(b'\n', &self.buffer[..self.filled]).map_or(0, |at| at + 1);
         let line = &self.buffer[start..self.filled];
-        let may_be = self.flow == Flow::Growing && !self.skipping && !line.trim_ascii().is_empty();
+        let may_be = !self.skipping && !line.trim_ascii().is_empty();
         if !may_be || !is_beginning_of_json(line) {
             return None;
         }
         let from = self.position + start as u64;
         let text = format!(
-            "its last line, from byte {from} on, ends in the middle of an event, as if it were being written"
+            "its last line, from byte {from} on, ends in the middle of an event, {}",
+            self.flow.cut_off_as_if()
         );
         Some(io::Error::new(io::ErrorKind::UnexpectedEof, text))
     }
@@ -247,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn of_content_that_grows_a_last_line_that_is_cut_off_is_not_handed_out() {
+    fn a_last_line_that_is_cut_off_is_not_handed_out_but_an_error() {
         let pool = BufferPool::new(64);
         for (text, held, is_cut_off) in [
             ("{}\n{\"a\":", "{}\n", true),
@@ -260,19 +270,24 @@ mod tests {
             ("{}\n{a", "{}\n{a", false),
             ("{}\n-- end", "{}\n-- end", false),
         ] {
-            let mut input = input(text.as_bytes());
-            let mut lines = Lines::new(&pool, 99, Flow::Growing, &input);
-            let (mut bodies, mut error) = (Vec::new(), None);
-            loop {
-                match lines.next(&mut input) {
-                    Ok(Some(cut)) => bodies.extend_from_slice(&cut.body),
-                    Ok(None) => break,
-                    Err(told) => error = Some(told.to_string()),
+            for flow in [Flow::Growing, Flow::Slow] {
+                let mut input = input(text.as_bytes());
+                let mut lines = Lines::new(&pool, 99, flow, &input);
+                let (mut bodies, mut error) = (Vec::new(), None);
+                loop {
+                    match lines.next(&mut input) {
+                        Ok(Some(cut)) => bodies.extend_from_slice(&cut.body),
+                        Ok(None) => break,
+                        Err(told) => error = Some(told.to_string()),
+                    }
                 }
+                assert_eq!(
+                    (String::from_utf8(bodies).unwrap().as_str(), error.is_some()),
+                    (held, is_cut_off)
+                );
+                let from = format!("from byte {} on", held.len());
+                assert!(error.is_none_or(|error| error.contains(&from)), "{text}");
             }
-            assert_eq!((String::from_utf8(bodies).unwrap().as_str(), error.is_some()), (held, is_cut_off));
-            let from = format!("from byte {} on", held.len());
-            assert!(error.is_none_or(|error| error.contains(&from)), "{text}");
         }
     }
 

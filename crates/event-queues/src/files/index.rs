@@ -52,7 +52,7 @@ pub(super) enum Counted {
 pub(super) struct Matches {
     /// The record that covers most of it.
     pub(super) best: Option<(Id, FileRecord, Counted)>,
-    /// All records that the file begins with.
+    /// All records that the file begins with; only [`find_all`] looks for them.
     pub(super) all: Vec<(Id, FileRecord)>,
     /// An old record of another path that looks as if it were this file's, and can't prove it.
     pub(super) alike: Option<Id>,
@@ -64,6 +64,46 @@ pub(super) struct Matches {
 /// # Errors
 /// When the file can't be read.
 pub(super) fn find(
+    records: &RecordTable<'_>,
+    file: &File,
+    bytes: u64,
+    path: &str,
+) -> Result<Matches, FindError> {
+    if bytes <= WINDOW_BYTES as u64
+        && let Some((id, record, print)) = whole(records, file, bytes, path)?
+    {
+        return Ok(Matches { best: Some((id, record, Counted::Whole(print))), ..Matches::default() });
+    }
+    find_all(records, file, bytes, path)
+}
+
+/// The record that covers all of a file: that of its path, else the oldest. Small files may have thousands of copies, so
+/// they are not compared with one record after the other.
+fn whole(
+    records: &RecordTable<'_>,
+    file: &File,
+    bytes: u64,
+    path: &str,
+) -> Result<Option<(Id, FileRecord, Fingerprint)>, FindError> {
+    let print = Fingerprinter::default().take(file, bytes, &[])?;
+    let of_path = records.of_path(path)?;
+    let is_it = |(_, FileRecord { mark, .. }): &(Id, FileRecord)| {
+        mark.finished && mark.fingerprint.agrees_with(&print)
+    };
+    let mut found = of_path.into_iter().find(is_it);
+    if let (None, Some(whole)) = (&found, &print.whole) {
+        found = records.first_alike(&whole.beginnings, |FileRecord { mark, .. }| {
+            mark.finished && mark.fingerprint.is_proved_same(&print)
+        })?;
+    }
+    Ok(found.map(|(id, record)| (id, record, print)))
+}
+
+/// Does the same, and finds all records that the file begins with.
+///
+/// # Errors
+/// When the file can't be read.
+pub(super) fn find_all(
     records: &RecordTable<'_>,
     file: &File,
     bytes: u64,
@@ -157,19 +197,12 @@ pub(super) fn first_of(
 ) -> Result<Option<(Id, FileRecord)>, FileFault> {
     let print = &record.mark.fingerprint;
     let Some(whole) = &print.whole else { return Ok(None) };
-    for id in records.alike(&whole.beginnings)? {
-        if let Some(other) = records.get(id)?
-            && other.mark.fingerprint.is_proved_same(print)
-        {
-            return Ok(Some((id, other)));
-        }
-    }
-    Ok(None)
+    records.first_alike(&whole.beginnings, |other| other.mark.fingerprint.is_proved_same(print))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::super::import_state::Mark;
     use super::*;
@@ -239,6 +272,58 @@ mod tests {
     fn what_holds_no_event_is_the_beginning_of_no_other_file() {
         assert_eq!(best(&[record("/a", b"\n")], b"\n[{}, {}]", "/b"), None);
         assert_eq!(best(&[record("/a", b"\n")], b"\n[{}, {}]", "/a"), Some((0, "part")));
+    }
+
+    /// What is found first says the same of a file as all that can be found.
+    #[test]
+    fn the_first_that_covers_all_of_a_file_is_the_best() {
+        let content = b"0123456789".repeat(10);
+        let unfinished = |mut record: FileRecord| {
+            record.mark.finished = false;
+            record
+        };
+        let unproved = |mut record: FileRecord| {
+            record.mark.fingerprint.whole = None;
+            record
+        };
+        let records = [
+            unfinished(record("/a", &content)),
+            record("/b", &content[..70]),
+            unproved(record("/c", &content)),
+            record("/d", &content),
+            record("/e", &content),
+            record("/e", &content),
+            record("/f", &[&content[..], b"more"].concat()),
+            record("/g", b""),
+        ];
+        let table = held(&records);
+        for content in [&content, &content[..70], &content[..80], b"", b"x"] {
+            for path in ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h"] {
+                let [found, of_all] = [find, find_all].map(|find| {
+                    let known = find(&table, &file(content), content.len() as u64, path).unwrap();
+                    (
+                        known.best.map(|(id, record, counted)| (id, record, format!("{counted:?}"))),
+                        known.alike,
+                    )
+                });
+                assert_eq!(found, of_all, "{path} {}", content.len());
+            }
+        }
+    }
+
+    /// Thousands of copies of a file without an event, say.
+    #[test]
+    fn many_copies_of_a_small_file_are_not_compared_one_by_one() {
+        let content = b"{\"message\":\"no data\"}\n";
+        let records: Vec<_> = (0..20_000).map(|number| record(&format!("/{number}"), content)).collect();
+        let (table, file) = (held(&records), file(content));
+        let started = Instant::now();
+        for (path, id) in [("/x", 0), ("/19999", 19_999)].repeat(50) {
+            let best = find(&table, &file, content.len() as u64, path).unwrap().best;
+            assert!(matches!(best, Some((found, _, Counted::Whole(_))) if found == id), "{best:?}");
+            assert_eq!(first_of(&table, &records[19_999]).unwrap().map(|(id, _)| id), Some(0));
+        }
+        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     }
 
     /// A year of small files that all begin alike, as Avro containers with their schema do: another one is looked up in

@@ -51,9 +51,14 @@ pub(super) fn list(
         let kind = fs::metadata(path).map_err(|error| unreadable(path, &error))?.file_type();
         if kind.is_dir() {
             let before = (list.found.len(), list.passed, list.reports.len());
+            let hidden_before = list.hidden;
             list.walk(path)?;
             if before == (list.found.len(), list.passed, list.reports.len()) {
                 list.reports.push(FileReport::Empty { path: path.clone() });
+            }
+            let entries = list.hidden - hidden_before;
+            if entries > 0 {
+                list.reports.push(FileReport::Hidden { path: path.clone(), entries });
             }
         } else if kind.is_file() {
             list.add_regular(path, false)?;
@@ -84,6 +89,8 @@ struct List {
     keys: HashSet<String>,
     /// How many times a file was named again.
     passed: usize,
+    /// How many entries of directories were left out for their names.
+    hidden: usize,
     /// Directories that have been entered: symbolic links may lead back into one.
     entered: HashSet<PathBuf>,
 }
@@ -101,6 +108,7 @@ impl List {
         for path in paths {
             let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             if name.starts_with(b".") || name.starts_with(b"_") {
+                self.hidden += 1;
                 continue;
             }
             match self.add_entry(&path) {
@@ -261,6 +269,26 @@ mod tests {
         let (found, reports) = list(&[root.path().into()], 9).unwrap();
         assert!(found.is_empty());
         assert_eq!(reports, [FileReport::Empty { path: root.path().into() }]);
+    }
+
+    #[test]
+    fn what_is_left_out_for_its_name_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &["a/_old/x", "a/.b", "a/c", "b/_x"]);
+        let paths = ["a", "b", "a/_old"].map(|name| root.path().join(name));
+        let (found, reports) = list(&paths, 9).unwrap();
+        assert_eq!(
+            found.iter().map(|found| &found.path).collect::<Vec<_>>(),
+            [&paths[0].join("c"), &paths[2].join("x")]
+        );
+        let [a, b] = [0, 1].map(|at| paths[at].clone());
+        let told = [
+            FileReport::Hidden { path: a, entries: 2 },
+            FileReport::Empty { path: b.clone() },
+            FileReport::Hidden { path: b, entries: 1 },
+        ];
+        assert_eq!(reports, told);
+        assert!(told[0].to_string().contains("2 entries") && told[2].to_string().contains("one entry"));
     }
 
     #[test]

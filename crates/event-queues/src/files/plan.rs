@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::fingerprint::{Fingerprint, Fingerprinter};
 use super::import_state::{FileRecord, Id, Mark};
-use super::index::{Counted, FindError, Matches, find, first_of};
+use super::index::{Counted, FindError, Matches, find, find_all, first_of};
 use super::list::{FileKind, ListedFile, unreadable};
 use super::record_table::RecordTable;
 use super::{FileReport, ImportError};
@@ -152,8 +152,8 @@ impl<'p, 't> Planner<'p, 't> {
             return Ok(None);
         }
         let bytes = metadata.len();
-        let Matches { best, all, alike } = find(records, file, bytes, key)?;
         if self.again {
+            let Matches { best, all, .. } = find_all(records, file, bytes, key)?;
             // What was counted of another file, longer or shorter, stays counted.
             let is_other = |record: &FileRecord| {
                 record.path != key && record.mark.fingerprint.end != bytes && is_still_there(record)
@@ -165,6 +165,7 @@ impl<'p, 't> Planner<'p, 't> {
             }
             return Ok(Some((None, None)));
         }
+        let Matches { best, alike, .. } = find(records, file, bytes, key)?;
         match best {
             Some((id, record, Counted::Whole(print))) => {
                 self.pass(path, key, (id, record), Some(print), metadata)?;
@@ -283,7 +284,7 @@ impl<'p, 't> Planner<'p, 't> {
     }
 }
 
-/// The contents that the present run has read to their end: no copy is counted twice.
+/// The contents that the present run has read, as far as they could be: no copy is counted twice.
 pub(super) struct Seen(RecordTable<'static>);
 
 /// The decision for a file that the present run has seen.

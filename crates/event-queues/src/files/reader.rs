@@ -12,7 +12,7 @@ use super::fingerprint::Fingerprinter;
 use super::import_progress::{Booked, ImportProgress};
 use super::import_state::Mark;
 use super::index::FindError;
-use super::list::FileKind;
+use super::list::{FileKind, ListedFile};
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
 use crate::content::{BufferPool, Content, Cut, FileLayout, Reader, Stop};
@@ -71,9 +71,9 @@ pub(super) fn start(
                 Err(Stop::Closed) => return,
                 Err(Stop::Failed(position, error)) => format!(
                     "cannot read {} beyond byte {} of its content: {error}; {}",
-                    planned.found.path.display(),
+                    name(&planned.found),
                     position.unwrap_or_default(),
-                    advice(outbox.counted)
+                    advice(&planned.found.kind, outbox.counted)
                 ),
             };
             if !planned.found.is_listed {
@@ -88,8 +88,18 @@ pub(super) fn start(
     Ok(receiver)
 }
 
+fn name(found: &ListedFile) -> String {
+    match found.kind {
+        FileKind::StandardInput => "standard input".to_owned(),
+        FileKind::Regular { .. } | FileKind::Stream => found.path.display().to_string(),
+    }
+}
+
 /// What to do with a file that can't be read on, of which what was handed over was made of so many first bytes.
-fn advice(counted: Option<u64>) -> String {
+fn advice(kind: &FileKind, counted: Option<u64>) -> String {
+    if !matches!(kind, FileKind::Regular { .. }) {
+        return "what came before is counted, and counts twice where it is imported again".to_owned();
+    }
     let Some(bytes) = counted else {
         return "repair or replace the file and run the import again".to_owned();
     };
@@ -125,15 +135,19 @@ fn read_file(
     let start = found.as_ref().or(planned.start.as_ref());
     outbox.counted = start.map(|start| start.mark.fingerprint.end);
     let (mut content, mut prints) = open(planned, start, progress, limits)?;
-    content.read(pool, limits.read(), &mut |cut, content| {
+    let mut handed = None;
+    let read = content.read(pool, limits.read(), &mut |cut, content| {
         let mark = prints.mark(cut.position, &cut.body, false, content)?;
+        handed.clone_from(&mark);
         outbox.put(Chunk { cut, file: index, mark })
-    })?;
-    let mark = finish(&mut content, &mut prints, outbox)?;
+    });
+    let ended = read.and_then(|()| finish(&mut content, &mut prints, outbox));
+    // Of what can't be read on, the part that was handed over is not read again in a copy.
+    let mark = ended.as_ref().map_or(&handed, |finished| finished);
     if let (Some(seen), Some(mark)) = (seen, mark) {
-        seen.add(planned, mark)?;
+        seen.add(planned, mark.clone())?;
     }
-    Ok(())
+    ended.map(drop)
 }
 
 /// Opens a file and seeks to the start of reading.

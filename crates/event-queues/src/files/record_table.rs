@@ -216,15 +216,24 @@ impl<'t> RecordTable<'t> {
         self.named(ids)
     }
 
-    /// The records with these digits, in the order in which they were made.
+    /// The oldest record with these digits of which `is_it` says so. Those behind it are not read.
     ///
     /// # Errors
     /// When they can't be read.
-    pub(super) fn alike(&self, digits: &str) -> Result<Vec<Id>, FileFault> {
-        let (hash, digits, count, _) = beginning_key(digits, 0);
-        let mut ids = Vec::new();
-        self.ids_of((hash, digits, count), &mut ids)?;
-        Ok(ids)
+    pub(super) fn first_alike(
+        &self,
+        digits: &str,
+        is_it: impl Fn(&FileRecord) -> bool,
+    ) -> Result<Option<(Id, FileRecord)>, FileFault> {
+        let range = beginning_key(digits, 0)..=beginning_key(digits, Id::MAX);
+        let get = |id: Id| Ok(self.get(id)?.filter(|record| is_it(record)).map(|record| (id, record)));
+        match self {
+            Self::Held(held) => held.beginnings.range(range).find_map(|(.., id)| get(*id).transpose()),
+            Self::Stored(stored) => stored.beginnings.range(range)?.find_map(|entry| {
+                entry.map_err(FileFault::from).and_then(|(key, _)| get(key.value().3)).transpose()
+            }),
+        }
+        .transpose()
     }
 
     /// Forgets records, but none of the present run's, until they and those that it adds are `records_max` at most: finished
@@ -256,11 +265,7 @@ impl<'t> RecordTable<'t> {
 
     /// An indexed record exists.
     fn named(&self, ids: Vec<Id>) -> Result<Vec<(Id, FileRecord)>, FileFault> {
-        let get = |id: Id| match self.get(id)? {
-            Some(record) => Ok((id, record)),
-            None => Err(missing(id)),
-        };
-        ids.into_iter().map(get).collect()
+        ids.into_iter().map(|id| Ok((id, self.get(id)?.ok_or_else(|| missing(id))?))).collect()
     }
 
     /// The greatest key that is not above this one.
@@ -438,18 +443,22 @@ mod tests {
     fn a_record_is_found_by_what_it_says_now_and_by_nothing_that_it_said() {
         with_both(|table| {
             assert_eq!((table.len().unwrap(), table.next()), (0, 0));
+            let alike = |table: &RecordTable<'_>, digits: &str, is_it: &dyn Fn(&FileRecord) -> bool| {
+                table.first_alike(digits, is_it).unwrap().map(|(id, _)| id)
+            };
             let ids_of = |table: &RecordTable<'_>, path: &str, digits: &str| {
-                (ids(table.of_path(path)), ids(table.of_beginning(digits)), table.alike(digits).unwrap())
+                (ids(table.of_path(path)), ids(table.of_beginning(digits)), alike(table, digits, &|_| true))
             };
             assert_eq!(table.add(&record("/a", Some("0f3a"), false, 1)).unwrap(), 0);
             assert_eq!(table.add(&record("/a", Some("0f3a"), true, 2)).unwrap(), 1);
-            assert_eq!(ids_of(table, "/a", "0f3a"), (vec![0, 1], vec![0, 1], vec![0, 1]));
+            assert_eq!(ids_of(table, "/a", "0f3a"), (vec![0, 1], vec![0, 1], Some(0)));
+            assert_eq!(alike(table, "0f3a", &|record| record.mark.finished), Some(1));
             table.set(0, &record("/b", Some("0f3ab"), true, 3)).unwrap();
-            assert_eq!(ids_of(table, "/a", "0f3a"), (vec![1], vec![1], vec![1]));
-            assert_eq!(ids_of(table, "/b", "0f3abc"), (vec![0], vec![0, 1], vec![]));
+            assert_eq!(ids_of(table, "/a", "0f3a"), (vec![1], vec![1], Some(1)));
+            assert_eq!(ids_of(table, "/b", "0f3abc"), (vec![0], vec![0, 1], None));
             table.forget(0).unwrap();
             table.forget(0).unwrap();
-            assert_eq!(ids_of(table, "/b", "0f3ab"), (vec![], vec![1], vec![]));
+            assert_eq!(ids_of(table, "/b", "0f3ab"), (vec![], vec![1], None));
             assert_eq!((table.get(0).unwrap(), table.len().unwrap(), table.next()), (None, 1, 2));
         });
     }

@@ -131,6 +131,18 @@ pub enum FileReport {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A directory with entries that are not imported, for their names begin with `_` or `.`.
+    #[error(
+        "{} holds {} with a name that begins with _ or . (not imported, nor is anything below); to import them, name \
+         them one by one",
+        path.display(), entries_of(*.entries)
+    )]
+    Hidden {
+        /// As it was given.
+        path: PathBuf,
+        /// How many files and directories they are.
+        entries: usize,
+    },
     /// A directory in which there is nothing to import.
     #[error("{} holds no files to import", path.display())]
     Empty {
@@ -154,6 +166,10 @@ impl FileReport {
 /// ` as …`, or nothing.
 fn elsewhere(before: Option<&Path>) -> String {
     before.map_or_else(String::new, |path| format!(" as {}", path.display()))
+}
+
+fn entries_of(entries: usize) -> String {
+    if entries == 1 { "one entry".to_owned() } else { format!("{entries} entries") }
 }
 
 fn read_or_counted(settled_at: Option<u64>) -> String {

@@ -1051,6 +1051,35 @@ async fn import_what_can_be(settings: &FilesSettings) -> (Vec<Value>, Vec<FileRe
 }
 
 #[tokio::test]
+async fn copies_of_what_is_not_whole_are_counted_once_in_one_run_too() {
+    let whole = lines(0..100);
+    let cut_off = whole.clone() + "{\"id\":";
+    let array = whole.trim_end().replace('\n', ",\n");
+    let [cut_array, whole_array] = [",", "]"].map(|end| format!("[{array}{end}"));
+    let packed = pack(Gzip, whole.as_bytes());
+    for (content, other, more) in [
+        (cut_off.as_bytes(), cut_off.clone() + "500}\n", lines(500..501)),
+        (cut_off.as_bytes(), whole.clone() + &lines(500..510), lines(500..510)),
+        (cut_array.as_bytes(), whole_array, String::new()),
+        (&packed[..packed.len() - 3], lines(500..510), lines(500..510)),
+    ] {
+        let place = Place::new();
+        for name in ["d/a", "d/b"] {
+            place.write(name, content);
+        }
+        place.write("d/c", other);
+        let settings = place.settings(&[&place.0.path().join("d")]);
+        let (counted, _, problem) = import_what_can_be(&settings).await;
+        let expected = whole.clone() + &more;
+        let expected: Vec<Value> = expected.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(counted, expected);
+        // Each of the two is told.
+        assert!(problem.unwrap().contains("2 files were not read to their end"));
+        assert_eq!(import_what_can_be(&settings).await.0, Vec::<Value>::new());
+    }
+}
+
+#[tokio::test]
 async fn compressed_content_that_ends_in_the_middle_of_a_line_loses_none() {
     let whole = lines(0..110);
     let (first, second) = whole.as_bytes().split_at(whole.len() / 2 + 3);
