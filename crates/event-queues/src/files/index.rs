@@ -202,8 +202,6 @@ pub(super) fn first_of(
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::super::import_state::Mark;
     use super::*;
     use crate::content::FileLayout;
@@ -311,23 +309,20 @@ mod tests {
         }
     }
 
-    /// Thousands of copies of a file without an event, say.
+    /// Thousands of copies of a file without an event, say: none but one is looked at.
     #[test]
-    fn many_copies_of_a_small_file_are_not_compared_one_by_one() {
+    fn of_many_copies_of_a_small_file_the_one_of_its_path_or_the_oldest_is_the_best() {
         let content = b"{\"message\":\"no data\"}\n";
         let records: Vec<_> = (0..20_000).map(|number| record(&format!("/{number}"), content)).collect();
         let (table, file) = (held(&records), file(content));
-        let started = Instant::now();
-        for (path, id) in [("/x", 0), ("/19999", 19_999)].repeat(50) {
+        for (path, id) in [("/x", 0), ("/19999", 19_999)] {
             let best = find(&table, &file, content.len() as u64, path).unwrap().best;
             assert!(matches!(best, Some((found, _, Counted::Whole(_))) if found == id), "{best:?}");
             assert_eq!(first_of(&table, &records[19_999]).unwrap().map(|(id, _)| id), Some(0));
         }
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
     }
 
-    /// A year of small files that all begin alike, as Avro containers with their schema do: another one is looked up in
-    /// a fraction of the time that reading it takes.
+    /// A year of small files that all begin alike, as Avro containers with their schema do.
     #[test]
     fn many_files_that_begin_alike_are_not_compared_one_by_one() {
         let schema = b"schema".repeat(800);
@@ -340,16 +335,7 @@ mod tests {
         let table = held(&records);
         let other = content(1_000_000);
         let other_file = file(&other);
-        let started = Instant::now();
-        let compared: usize = (0..100)
-            .map(|_| {
-                let of = candidates(&table, &other_file, other.len() as u64, "/y").unwrap();
-                of.len()
-            })
-            .sum();
-        assert_eq!(compared, 0);
-        let each = started.elapsed() / 100;
-        assert!(each.as_micros() < 5_000, "{each:?}");
-        eprintln!("a look-up among {} records takes {each:?}", records.len());
+        let compared = candidates(&table, &other_file, other.len() as u64, "/y").unwrap();
+        assert_eq!(compared.len(), 0);
     }
 }

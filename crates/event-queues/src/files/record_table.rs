@@ -453,6 +453,9 @@ mod tests {
             assert_eq!(table.add(&record("/a", Some("0f3a"), true, 2)).unwrap(), 1);
             assert_eq!(ids_of(table, "/a", "0f3a"), (vec![0, 1], vec![0, 1], Some(0)));
             assert_eq!(alike(table, "0f3a", &|record| record.mark.finished), Some(1));
+            let asked = std::cell::Cell::new(0);
+            alike(table, "0f3a", &|_| asked.replace(asked.get() + 1) == 0);
+            assert_eq!(asked.get(), 1, "those behind it are not read");
             table.set(0, &record("/b", Some("0f3ab"), true, 3)).unwrap();
             assert_eq!(ids_of(table, "/a", "0f3a"), (vec![1], vec![1], Some(1)));
             assert_eq!(ids_of(table, "/b", "0f3abc"), (vec![0], vec![0, 1], None));
