@@ -7,16 +7,33 @@ use super::reload::{Reloader, Trigger};
 use crate::pipeline::PipelineCommand;
 use crate::signal::{self, Request, Signals};
 
+/// What signals asked for before anybody could do it.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    pub(super) is_to_stop: bool,
+    is_to_reload: bool,
+}
+
+impl Noted {
+    /// Waits for a request to stop; one to reload is noted, too.
+    pub(super) async fn until_stop(&mut self, signals: &mut Signals) {
+        while signals.next().await == Request::Reload {
+            self.is_to_reload = true;
+        }
+        self.is_to_stop = true;
+    }
+}
+
 /// Handles signals and file changes, for as long as the process runs.
 pub(super) async fn attend(
     mut signals: Signals,
+    mut noted: Noted,
     mut reloader: Reloader,
     commands: mpsc::Sender<PipelineCommand>,
     stop: watch::Sender<bool>,
 ) {
-    let mut is_to_reload = false;
-    loop {
-        let trigger = if std::mem::take(&mut is_to_reload) {
+    while !noted.is_to_stop {
+        let trigger = if std::mem::take(&mut noted.is_to_reload) {
             Trigger::Signal
         } else {
             tokio::select! {
@@ -31,15 +48,11 @@ pub(super) async fn attend(
         if trigger != Trigger::Files(FileNews::RefusedBefore) {
             signal::notify(signal::ServiceState::Reloading);
         }
-        let is_stopped = tokio::select! {
+        tokio::select! {
             biased;
-            () = reloader.reload(trigger) => false,
-            () = stop_requested(&mut signals, &mut is_to_reload) => true,
-        };
-        if is_stopped {
-            break;
+            () = reloader.reload(trigger) => signal::notify(signal::ServiceState::Ready),
+            () = noted.until_stop(&mut signals) => {}
         }
-        signal::notify(signal::ServiceState::Ready);
     }
     begin_to_stop(&stop);
     tracing::info!("stopping: flushing what is counted");
@@ -54,12 +67,5 @@ pub(super) async fn attend(
 pub(super) fn begin_to_stop(stop: &watch::Sender<bool>) {
     if !stop.send_replace(true) {
         signal::notify(signal::ServiceState::Stopping);
-    }
-}
-
-/// Waits for a request to stop; one to reload is noted.
-async fn stop_requested(signals: &mut Signals, is_to_reload: &mut bool) {
-    while signals.next().await == Request::Reload {
-        *is_to_reload = true;
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 #[cfg(feature = "kafka")]
@@ -237,6 +238,7 @@ fn tell_end(opened: &Opened) {
 }
 
 /// Sources that are counted before the queue.
+#[derive(Default)]
 pub(super) struct Imports {
     files: Option<FilesQueue>,
     #[cfg(feature = "storage")]
@@ -244,7 +246,7 @@ pub(super) struct Imports {
 }
 
 /// Opens the imports: files, and buckets by their URLs.
-pub(super) fn open_imports(
+pub(super) async fn open_imports(
     config: &Config,
     import: &ImportArguments,
     clock: &Clock,
@@ -261,7 +263,7 @@ pub(super) fn open_imports(
     #[cfg(feature = "storage")]
     let objects = open_objects(config, &urls, import.again, clock)?;
     Ok(Imports {
-        files: open_files(config, files, import.again, clock)?,
+        files: open_files(config, files, import.again, clock).await?,
         #[cfg(feature = "storage")]
         objects,
     })
@@ -294,8 +296,9 @@ fn open_objects(
     Ok(Some((Box::new(queue), watch)))
 }
 
-/// Opens the files of an import, if there is one.
-fn open_files(
+/// Opens the files of an import, if there is one. That may take long and is done on a thread of its own, which a stop need not wait
+/// for.
+async fn open_files(
     config: &Config,
     files: Vec<PathBuf>,
     again: bool,
@@ -306,7 +309,15 @@ fn open_files(
     }
     let settings =
         files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
-    let (queue, reports) = files::open(&settings, clock.unix_seconds()).map_err(Failure::failed)?;
+    let (now, (done, opened)) = (clock.unix_seconds(), oneshot::channel());
+    let open = move || {
+        // Nobody may wait for it any more.
+        let _stopped = done.send(files::open(&settings, now));
+    };
+    thread::Builder::new().name("files".into()).spawn(open).map_err(Failure::failed)?;
+    let opened =
+        opened.await.map_err(|_panicked| Failure::failed("the files could not be opened, by a defect"))?;
+    let (queue, reports) = opened.map_err(Failure::failed)?;
     for report in &reports {
         match report {
             FileReport::Changed { .. }

@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::attend::Noted;
 use super::check::RECEIVES_NOTHING;
 use super::command_line::{ImportArguments, RunArguments};
 use super::keys::{KeyWatch, WatchedIntake};
+use super::queues::Imports;
 use super::reconcile::DailyReconcile;
 use super::reload::{Reloadable, Reloader};
 use super::views::Watched;
@@ -107,12 +109,12 @@ async fn serve(
     path: &Path,
     import: &ImportArguments,
     is_strict: bool,
-    signals: Signals,
+    mut signals: Signals,
     log_level: LogLevel,
 ) -> Result<(), Failure> {
     let clock = Clock::system();
     let (queue, waiting, appender) = queues::open(&config, import.once, &clock)?;
-    let imports = queues::open_imports(&config, import, &clock)?;
+    let (imports, noted) = open_imports(&config, import, &clock, &mut signals).await?;
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
     let network = super::network(&config.connections.active)?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
@@ -158,7 +160,7 @@ async fn serve(
         push_listener.spawn(push.run(watched.clone().readiness(), stopping, config.shutdown_timeout));
     }
     let mut attendants = watch_over(&watched, &config, import.once, keys, validator);
-    attendants.spawn(attend::attend(signals, reloader, commands, stop.clone()));
+    attendants.spawn(attend::attend(signals, noted, reloader, commands, stop.clone()));
     announce(&config, path);
 
     let ended = queues::run(&mut pipeline, imports, queue, &mut commanded, &stats).await;
@@ -171,6 +173,26 @@ async fn serve(
     let concluded = conclude(&watched, &mut pipeline, import.once);
     ended.map_err(Failure::failed)?;
     concluded
+}
+
+/// Opens the imports, unless a stop is asked for before that is done: files may have to be read, to compare them with what was
+/// counted.
+async fn open_imports(
+    config: &Config,
+    import: &ImportArguments,
+    clock: &Clock,
+    signals: &mut Signals,
+) -> Result<(Imports, Noted), Failure> {
+    let mut noted = Noted::default();
+    let imports = tokio::select! {
+        biased;
+        imports = queues::open_imports(config, import, clock) => imports?,
+        () = noted.until_stop(signals) => {
+            tracing::info!("a stop is asked for while files are compared with what was counted: none of them is imported");
+            Imports::default()
+        }
+    };
+    Ok((imports, noted))
 }
 
 fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {

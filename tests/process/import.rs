@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bzip2::write::BzEncoder;
 use lzma_rust2::{XzOptions, XzWriter};
@@ -704,4 +705,22 @@ async fn a_damaged_memory_is_refused_and_nothing_is_counted() {
     assert_eq!(intake.sends(), 20);
     fs::write(&memory, good).unwrap();
     assert_eq!(books(&import(&configuration, &files, &[]).await), Books::default());
+}
+
+#[tokio::test]
+async fn a_stop_while_files_are_compared_is_heeded_and_the_books_are_printed() {
+    let intake = Intake::start();
+    let configuration = configuration(&intake);
+    let path = configuration.file("blank.ndjson", "\n".repeat(256 << 20));
+    assert_eq!(import(&configuration, &[&path], &[]).await.status.code(), Some(0));
+    // Another time on it, so that its content has to say whether it was counted: read for seconds.
+    let file = fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    let mut forwarder = configuration.spawn(&["run", "--once", "--import", path.to_str().unwrap()]);
+    forwarder.says("the queue is open").await;
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0), "{}", forwarder.log());
+    forwarder.says("none of them is imported").await;
+    let books: Value = serde_json::from_str(forwarder.stdout().trim_end()).unwrap();
+    assert_eq!(books["received"], 0);
 }
