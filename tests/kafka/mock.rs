@@ -47,6 +47,14 @@ async fn stays_unready(forwarder: &Forwarder, lasts: Duration, words: &str) {
     }
 }
 
+/// The topic "later" is told as absent, and stays so while a second batch comes through the other one.
+async fn later_is_missed(forwarder: &Forwarder, producer: &Producer, intake: &Intake, lasts: Duration) {
+    told(forwarder, &["does not exist", "later"]).await;
+    send(producer, TOPIC, 1);
+    intake.wait_for_sends(2 * BATCH).await;
+    stays_unready(forwarder, lasts, ": later").await;
+}
+
 #[tokio::test]
 async fn a_group_without_a_coordinator_is_told_and_joined_as_soon_as_there_is_one() {
     let (cluster, producer, intake) = start(1);
@@ -94,10 +102,7 @@ async fn one_topic_of_several_that_is_absent_is_told_until_it_is_there_and_the_o
     assert_eq!(intake.sends(), BATCH, "what is there is counted all the same");
 
     let forwarder = configuration.spawn(&["run"]);
-    told(&forwarder, &["does not exist", "later"]).await;
-    send(&producer, TOPIC, 1);
-    intake.wait_for_sends(2 * BATCH).await;
-    stays_unready(&forwarder, Duration::from_secs(5), ": later").await;
+    later_is_missed(&forwarder, &producer, &intake, Duration::from_secs(5)).await;
     cluster.create_topic("later", 1, 1).unwrap();
     send(&producer, "later", 2);
     intake.wait_for_sends(3 * BATCH).await;
@@ -141,10 +146,7 @@ async fn where_the_broker_assigns_the_partitions_an_absent_topic_is_told_too() {
     assert_eq!(intake.sends(), BATCH);
 
     let forwarder = configuration.spawn(&["run"]);
-    told(&forwarder, &["does not exist", "later"]).await;
-    send(&producer, TOPIC, 1);
-    intake.wait_for_sends(2 * BATCH).await;
-    stays_unready(&forwarder, Duration::from_secs(3), ": later").await;
+    later_is_missed(&forwarder, &producer, &intake, Duration::from_secs(3)).await;
     cluster.create_topic("later", 1, 1).unwrap();
     ready(&forwarder, 200).await;
     stop(forwarder).await;

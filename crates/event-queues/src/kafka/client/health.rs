@@ -13,9 +13,10 @@ mod troubles;
 /// How long the group may be without a coordinator before that is trouble: another broker takes over within seconds.
 const COORDINATOR_AWAY_MAX: Duration = Duration::from_secs(30);
 
-/// How long the group may take to make this client a member before that is trouble: longer than it waits for a member that is
-/// busy, five minutes with Kafka's defaults (max.poll.interval.ms).
-const JOINING_MAX: Duration = Duration::from_mins(6);
+/// How long the group may take to make this client a member before that is trouble, and ends a run that ends with the partitions:
+/// longer than it waits for a member that is busy, five minutes with Kafka's defaults (max.poll.interval.ms). It never answers
+/// where there is no topic.
+pub(super) const JOINING_MAX: Duration = Duration::from_mins(6);
 
 /// What the group is to this client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

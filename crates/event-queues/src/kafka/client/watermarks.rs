@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::broker_requests::BrokerQuestion;
+use super::health::JOINING_MAX;
 use super::offsets::{Loss, Partition, Watermarks};
 use super::poller::{Halt, Joining, Poller, PollerOutput, TopicsAsked};
 use super::refusal::Trouble;
@@ -21,10 +22,6 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(20);
 
 /// How often it is asked whether topics are there that were there: as librdkafka does by itself (topic.metadata.refresh.interval.ms).
 const LOOK_AGAIN_AFTER: Duration = Duration::from_mins(5);
-
-/// How long a run that ends with the partitions waits for the group to answer at all. The group itself waits for a member that is
-/// busy, five minutes with Kafka's defaults (max.poll.interval.ms); it never answers where there is no topic.
-const UNANSWERED_MAX: Duration = Duration::from_mins(6);
 
 /// The time since which the same partitions are fetched without a pause.
 #[derive(Debug)]
@@ -169,9 +166,9 @@ impl Poller {
             let is_connected = self.parts.health.is_connected();
             let since = is_connected.then(|| connected.unwrap_or_else(Instant::now));
             self.joining = Joining::Unanswered(since);
-            if since.is_some_and(|since| since.elapsed() >= UNANSWERED_MAX) {
+            if since.is_some_and(|since| since.elapsed() >= JOINING_MAX) {
                 return Err(Halt::Failed(format!(
-                    "the group has not answered within {UNANSWERED_MAX:?}: there is no topic of queue.kafka.topics, the \
+                    "the group has not answered within {JOINING_MAX:?}: there is no topic of queue.kafka.topics, the \
                      group's coordinator is not there, or other members have all partitions"
                 )));
             }
