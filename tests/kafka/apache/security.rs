@@ -127,7 +127,12 @@ async fn tokens_that_change_are_shown_in_time_and_one_that_is_no_longer_one_is_t
     let configuration = member(&[broker.at(Listener::Token)], topic, &intake, "acme");
     let file = configuration.file("token", token("subject", LIFETIME));
     let configuration = configuration.text("queue.kafka.oauth_token_file", file.to_str().unwrap());
-    let options = [("security.protocol", "SASL_PLAINTEXT"), ("sasl.mechanisms", "OAUTHBEARER")];
+    // Often enough to look at the client while the broker asks for the next token, which is no loss of the connection.
+    let options = [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanisms", "OAUTHBEARER"),
+        ("statistics.interval.ms", "50"),
+    ];
     let is_kept = keep_fresh(file.clone());
     let forwarder = with(configuration, &options).start().await;
     let load = Load::start(broker.producer(), topic);

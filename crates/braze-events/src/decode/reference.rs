@@ -592,7 +592,7 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
             && let Some(anywhere) = &*anywhere
         {
             // What wrappers hold beside events stands nowhere by itself, nor does what has its type from outside.
-            let readable = String::from_utf8_lossy(text);
+            let readable = without_escapes(&String::from_utf8_lossy(text));
             let is_key =
                 |key: &&str| ["\"", "\\"].iter().any(|end| readable.contains(&format!("\"{key}{end}")));
             let is_wrapped = WRAPPERS.iter().any(is_key);
@@ -616,6 +616,24 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     compare_check(document, read, &elements);
     compare_extract(document, time_needed, origin, &elements);
     elements
+}
+
+/// With each character that is written as `\u` and four digits, however often that is escaped, as it is.
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\\u") {
+        let code = rest.get(at + 2..at + 6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let Some(character) = code.and_then(char::from_u32) else {
+            plain.push_str(&rest[..at + 2]);
+            rest = &rest[at + 2..];
+            continue;
+        };
+        plain.push_str(rest[..at].trim_end_matches('\\'));
+        plain.push(character);
+        rest = &rest[at + 6..];
+    }
+    plain + rest
 }
 
 /// Whether some non-integer number is too large for f64, which the reference turns it into, to hold to the second.

@@ -168,3 +168,14 @@ fn a_wrapped_event_speaks_for_the_app_groups_of_its_sender_and_for_no_other() {
         assert_eq!(found == [bad(Malformed::ForeignAppGroup)], foreign, "{found:?}");
     }
 }
+
+#[test]
+fn a_wrapper_behind_damage_is_known_by_its_key_however_that_is_written() {
+    for key in ["Message", r"M\u0065ssag\u0065", r"\u004Dessage"] {
+        let wrapper = format!(r#"{{"{key}":"[{{\"event_type\":\"x\"}},{{\"}}da"}}"#);
+        let body = format!(r#"[{{"event_type":"y"}},{{"a" 1}},{wrapper},{{"b" 2}}]"#);
+        let found = decode(&body);
+        assert_eq!(found[2], skipped(1, 5), "{found:?}");
+        assert_eq!(found.len(), 4, "{found:?}");
+    }
+}

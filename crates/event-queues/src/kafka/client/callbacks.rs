@@ -5,6 +5,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rdkafka::bindings::rd_kafka_resp_err_t;
 use rdkafka::client::OAuthToken;
@@ -21,6 +22,10 @@ use super::offsets::{Partition, Watermarks};
 use super::probe::{Authorities, Probe};
 use super::refusal::{self, ClientIdentity, Trouble};
 use super::token;
+
+/// How long an account of the client may show no connection that is up before no broker can be reached: at the start, that to the
+/// address in the configuration gives way to one to the broker that answered. If all brokers are gone, that is an event.
+const EXCHANGE_MAX: Duration = Duration::from_secs(1);
 
 /// An event of the consumer.
 #[derive(Debug)]
@@ -173,7 +178,9 @@ impl ClientContext for Callbacks {
 
     fn stats(&self, statistics: Statistics) {
         self.called();
-        let is_connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let is_up = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let is_away = self.health.none_is_up_for(is_up) >= EXCHANGE_MAX && !is_let_in_again(&statistics);
+        let is_connected = is_up || (self.health.is_connected() && !is_away);
         if self.health.set_connected(is_connected) {
             if is_connected {
                 tracing::info!("kafka: connected");
@@ -181,7 +188,7 @@ impl ClientContext for Callbacks {
                 tracing::warn!("kafka: no broker can be reached; trying on, nothing is lost");
             }
         }
-        if is_connected {
+        if is_up {
             self.health.is_let_in();
         }
         let group = statistics.cgrp.as_ref();
@@ -266,6 +273,14 @@ pub(super) fn without_offsets(partitions: &[Partition]) -> TopicPartitionList {
     to_list(partitions.iter().map(|partition| (partition, Offset::Invalid)))
 }
 
+/// Whether a broker asks for the token or the password once more, over the connection that there is (KIP-368). The client waits
+/// for the answer to a fetch first. A connection that is new goes through the last two of these states as well. Source: `REAUTH` in
+/// librdkafka, `rdkafka_broker.c`.
+fn is_let_in_again(statistics: &Statistics) -> bool {
+    let states = ["REAUTH", "AUTH_HANDSHAKE", "AUTH_REQ"];
+    statistics.brokers.values().any(|broker| states.contains(&&*broker.state))
+}
+
 /// All partitions that the client knows.
 fn partitions(statistics: &Statistics) -> impl Iterator<Item = &PartitionStatistics> {
     let topics = statistics.topics.values().flat_map(|topic| topic.partitions.values());
@@ -295,4 +310,30 @@ fn is_read(partition: &PartitionStatistics) -> bool {
     partition.partition >= 0
         && partition.desired
         && !matches!(&*partition.fetch_state, "none" | "stopped" | "stopping")
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::statistics::Broker;
+
+    use super::*;
+
+    fn with(state: &str) -> Statistics {
+        let broker = Broker { state: state.to_owned(), ..Broker::default() };
+        Statistics { brokers: [("one".to_owned(), broker)].into(), ..Statistics::default() }
+    }
+
+    #[test]
+    fn a_connection_stands_while_it_is_exchanged_or_its_token_is_asked_for_again() {
+        let callbacks = Callbacks::default();
+        let mut is_connected = |state| {
+            callbacks.stats(with(state));
+            callbacks.health.is_connected()
+        };
+        let states = ["AUTH_REQ", "TRY_CONNECT", "UP", "TRY_CONNECT", "CONNECT"];
+        assert_eq!(states.map(&mut is_connected), [false, false, true, true, true]);
+        std::thread::sleep(EXCHANGE_MAX);
+        let states = ["REAUTH", "AUTH_HANDSHAKE", "AUTH_REQ", "CONNECT", "AUTH_REQ", "UP", "CONNECT"];
+        assert_eq!(states.map(&mut is_connected), [true, true, true, false, false, true, true]);
+    }
 }

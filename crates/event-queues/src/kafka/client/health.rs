@@ -37,6 +37,8 @@ pub(super) struct Health {
     /// Whether the group is to be joined: before, no broker is asked for.
     is_joining: AtomicBool,
     is_connected: AtomicBool,
+    /// Since when the client's accounts show no connection that is up.
+    none_is_up_since: Mutex<Option<Instant>>,
     is_paused: AtomicBool,
     troubles: Mutex<TroubleSlots>,
     /// Whether there is trouble that a message or a commit may disprove.
@@ -80,6 +82,16 @@ impl Health {
 
     pub(super) fn is_connected(&self) -> bool {
         self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// For how long, by the client's accounts up to this one, no connection has been up.
+    pub(super) fn none_is_up_for(&self, one_is_up: bool) -> Duration {
+        let mut since = self.none_is_up_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if one_is_up {
+            *since = None;
+            return Duration::ZERO;
+        }
+        since.get_or_insert_with(Instant::now).elapsed()
     }
 
     pub(super) fn set_paused(&self, is_paused: bool) {
