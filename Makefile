@@ -50,7 +50,7 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
 
 scripts: ## shellcheck over what builds and installs, actionlint over the workflows
-	shellcheck --external-sources --severity warning tests/run fuzz/run fuzz/rustc .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
+	shellcheck --external-sources --severity warning tests/run fuzz/run fuzz/rustc .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb .ci/rustdoc deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
 	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new
@@ -94,7 +94,7 @@ black-friday: ## the platform's worst day on this machine: make black-friday RAT
 guard: ## instructions per event, against their bounds
 	$(CARGO) run $(GUARD)
 
-ahead: ## build what `make guard` and `make fuzz` run, as `tests/run all` does while brokers' tests wait
+ahead: ## build what `make guard` and `make fuzz` run, as `tests/run all` does while tests wait
 	@# Each ends in one crate for one core.
 	$(CARGO) build $(GUARD) & guard=$$!; fuzz/run build; wait $$guard
 
@@ -106,7 +106,7 @@ fuzz-corpus: ## write what the fuzz targets start from anew, and add what was fo
 	fuzz/run keep
 
 doc: ## documentation, warnings are errors
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --all-features --no-deps
+	RUSTDOC=$(CURDIR)/.ci/rustdoc DOC=$(abspath $(BUILT))/doc $(CARGO) test --locked --workspace --all-features --doc --no-fail-fast
 
 bench: ## benchmarks
 	$(CARGO) bench --locked --all-features
