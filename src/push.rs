@@ -145,8 +145,8 @@ impl PushListener {
         self.listener.counts()
     }
 
-    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns how many
-    /// connections were cut off because they took longer. `readiness` answers health checks.
+    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`, or as long as it is
+    /// polled. Returns how many connections were cut off because they took longer. `readiness` answers health checks.
     ///
     /// A push whose sender goes away once it has sent it whole is appended all the same.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {

@@ -1,8 +1,8 @@
 //! How a run ends: what was answered with 200 is counted exactly once over this run and the next, a stop
 //! takes no longer than it may, and the exit status says how it was.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::support::braze::{Braze, Load, assert_each_once};
@@ -130,6 +130,30 @@ async fn a_stop_waits_for_outcomes_up_to_shutdown_timeout_and_books_the_rest() {
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     assert_eq!(next.stop().await.code(), Some(0));
     assert_eq!(intake.sends(), 0);
+}
+
+#[tokio::test]
+async fn a_push_that_is_under_way_gets_two_seconds_more_and_is_told_where_it_is_cut_off() {
+    let intake = Intake::start();
+    let mut forwarder = configuration(&intake).text("shutdown_timeout", "60s").start().await;
+    let address = forwarder.push_url("").replace("http://", "");
+    let mut halves = [address.clone(), address].map(|address| TcpStream::connect(address).unwrap());
+    for half in &mut halves {
+        half.write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[").unwrap();
+    }
+    support::eventually("both are open", async || {
+        // The answer to a later one says that these were accepted.
+        (forwarder.push("[]").await.status() == 200).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = Instant::now();
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+    let took = asked.elapsed();
+    assert!((Duration::from_millis(1_900)..Duration::from_secs(20)).contains(&took), "it took {took:?}");
+    let cut = logged(&forwarder, "connections were cut off at the stop");
+    assert!(matches!(&cut[..], [one] if one["connections"] == 2), "{cut:?}\n{}", forwarder.stderr());
 }
 
 /// The exit status, and that the last words name all of this.
