@@ -194,6 +194,28 @@ async fn a_run_that_cannot_start_ends_with_1_and_says_why() {
 }
 
 #[tokio::test]
+async fn check_warns_where_run_can_not_start_for_want_of_root_certificates() {
+    let configuration = Configuration::new();
+    let (file, directory) = (configuration.file("none.pem", ""), configuration.home().join("none"));
+    std::fs::create_dir(&directory).unwrap();
+    let configuration = configuration
+        .text("connections.acme.site", "EU1")
+        .text("connections.acme.api_key", KEY)
+        .set("validate_keys", "false")
+        .environment("SSL_CERT_FILE", file.to_str().unwrap())
+        .environment("SSL_CERT_DIR", directory.to_str().unwrap());
+    assert_ended(&configuration.run(&["run"]).await, 1, &["SSL_CERT_FILE"]);
+    let checked = configuration.run(&["check"]).await;
+    let warned =
+        checked.stderr.lines().any(|line| line.contains("warning: ") && line.contains("SSL_CERT_FILE"));
+    assert!(warned && checked.status.success(), "{checked:?}");
+    assert_eq!(configuration.run(&["check", "--deny-warnings"]).await.status.code(), Some(78));
+    // Nothing is sent over TLS.
+    let dry = configuration.set("connections.acme.dry_run", "true").run(&["check"]).await;
+    assert!(dry.status.success() && !dry.stderr.contains("SSL_CERT_FILE"), "{dry:?}");
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_ends_with_78_and_names_file_key_and_the_nearest_key() {
     let intake = Intake::start();
     let wrong = configuration(&intake).text("flush.intervall", "1s");
