@@ -167,7 +167,8 @@ impl Config {
         Self::parse_over(&text, path, &env, Purpose { in_force, ..Purpose::default() })
     }
 
-    /// Reads the files that this configuration names once more, and not its own, which may be half written.
+    /// Reads the files that this configuration names once more, and not its own, which may be half written. Those of the
+    /// push port are left to who uses them: a mistake in one of them is none in the configuration.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -176,7 +177,7 @@ impl Config {
         path: &Path,
         in_force: &[Connection],
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let purpose = Purpose { in_force, ..Purpose::default() };
+        let purpose = Purpose { in_force, leaves_push_files: true, ..Purpose::default() };
         Self::parse_over(self.text.expose(), path, &environment()?, purpose)
     }
 
@@ -323,6 +324,8 @@ struct Purpose<'c> {
     in_force: &'c [Connection],
     /// Whether there may be no connection.
     is_to_edit: bool,
+    /// Whether nobody asks if the files of the push port can be used.
+    leaves_push_files: bool,
     candidate: Option<Candidate<'c>>,
 }
 
