@@ -180,7 +180,7 @@ fn read_files(
     push: Option<&push::PushSettings>,
 ) -> Files {
     let read = if is_main_read {
-        Config::load_over(path, in_force)
+        read_last.load_over(path, in_force)
     } else {
         read_last.load_named_over(path, in_force)
     };
