@@ -98,6 +98,8 @@ pub struct Config {
     wrong: Vec<Diagnostic>,
     /// The settings in force, key by key.
     settings: Settings,
+    /// What the settings that follow the machine were made from.
+    machine: lanes::Machine,
     /// The text that it was read from, in which keys may stand.
     text: Secret,
 }
@@ -154,20 +156,27 @@ impl Config {
     /// When there is no configuration, or anything else is wrong with it, or with every connection: every diagnostic names
     /// the file or the variable, the key, the reason and what to do.
     pub fn load(path: &Path) -> Result<(Self, Vec<Warning>), ConfigError> {
-        Self::load_over(path, &[])
+        let (text, env) = read(path)?;
+        Self::parse(&text, path, &env)
     }
 
-    /// The same for a process in which these connections are in force: another one that claims an app group of theirs is
-    /// wrong.
+    /// The same for a process that was started with this configuration, and in which these connections are in force: another
+    /// one that claims an app group of theirs is wrong.
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn load_over(path: &Path, in_force: &[Connection]) -> Result<(Self, Vec<Warning>), ConfigError> {
+    pub fn load_over(
+        &self,
+        path: &Path,
+        in_force: &[Connection],
+    ) -> Result<(Self, Vec<Warning>), ConfigError> {
         let (text, env) = read(path)?;
-        Self::parse_over(&text, path, &env, Purpose { in_force, ..Purpose::default() })
+        let purpose = Purpose { in_force, machine: self.machine, ..Purpose::default() };
+        Self::parse_over(&text, path, &env, purpose)
     }
 
-    /// Reads the files that this configuration names once more, and not its own, which may be half written.
+    /// Reads the files that this configuration names once more, and not its own, which may be half written. Those of the
+    /// push port are left to who uses them: a mistake in one of them is none in the configuration.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -176,7 +185,8 @@ impl Config {
         path: &Path,
         in_force: &[Connection],
     ) -> Result<(Self, Vec<Warning>), ConfigError> {
-        let purpose = Purpose { in_force, ..Purpose::default() };
+        let purpose =
+            Purpose { in_force, leaves_push_files: true, machine: self.machine, ..Purpose::default() };
         Self::parse_over(self.text.expose(), path, &environment()?, purpose)
     }
 
@@ -323,7 +333,10 @@ struct Purpose<'c> {
     in_force: &'c [Connection],
     /// Whether there may be no connection.
     is_to_edit: bool,
+    /// Whether nobody asks if the files of the push port can be used.
+    leaves_push_files: bool,
     candidate: Option<Candidate<'c>>,
+    machine: lanes::Machine,
 }
 
 /// The configuration file, and this process's environment.

@@ -43,7 +43,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use self::counters::Counters;
-pub use self::credentials::{CertificateTrouble, Credentials, CredentialsError, Reload, is_loopback};
+pub use self::credentials::{
+    CertificateTrouble, CredentialPart, Credentials, CredentialsError, ReadCredentials, Reload, is_loopback,
+};
 use self::handler::PushHandler;
 #[cfg(fuzzing)]
 pub use self::handler::fuzzing;
@@ -70,8 +72,14 @@ pub struct PushSettings {
 impl PushSettings {
     /// The files of tokens, certificate and key.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let tls = self.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
-        self.token_file.iter().chain(tls).map(PathBuf::as_path)
+        CredentialPart::ALL.into_iter().flat_map(|part| self.files_of(part))
+    }
+
+    /// Those of a part.
+    pub fn files_of(&self, part: CredentialPart) -> impl Iterator<Item = &Path> {
+        let tokens = self.token_file.iter().filter(move |_| part == CredentialPart::Tokens);
+        let tls = self.tls.iter().filter(move |_| part == CredentialPart::Certificate);
+        tokens.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key])).map(PathBuf::as_path)
     }
 }
 
@@ -145,8 +153,8 @@ impl PushListener {
         self.listener.counts()
     }
 
-    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns how many
-    /// connections were cut off because they took longer. `readiness` answers health checks.
+    /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`, or as long as it is
+    /// polled. Returns how many connections were cut off because they took longer. `readiness` answers health checks.
     ///
     /// A push whose sender goes away once it has sent it whole is appended all the same.
     pub async fn run(self, readiness: Readiness, stop: watch::Receiver<bool>, grace: Duration) -> usize {

@@ -8,10 +8,9 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::command_line::CheckArguments;
-use super::{Failure, complain, names, online, queues};
+use super::{Failure, WRONG_CONFIGURATION, complain, names, network, online, queues};
 use crate::config::{Config, QueueKind, describe};
 use crate::push::Credentials;
-use datadog_points::client::Proxies;
 use event_lanes::clock::Clock;
 
 /// The warning for a process without any source of events.
@@ -27,6 +26,12 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         warnings.extend(found.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
     }
     warnings.extend(of_this_machine(&config).map_err(Failure::configuration)?);
+    let network = network(&config.connections.active).map(drop);
+    if let Err(Failure { status, message }) = &network
+        && *status != WRONG_CONFIGURATION
+    {
+        warnings.push(message.clone());
+    }
     for warning in &warnings {
         complain(&format!("warning: {warning}"));
     }
@@ -37,7 +42,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         complain(&refused.reason);
     }
     queues::check(&config)?;
-    Proxies::from_environment().map_err(Failure::configuration)?;
+    network.or_else(|failure| if failure.status == WRONG_CONFIGURATION { Err(failure) } else { Ok(()) })?;
     super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
     if given.online {
         online::check(&config.connections.active, given.find_site)?;

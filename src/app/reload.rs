@@ -1,7 +1,9 @@
 //! Handles SIGHUP, or a file that changes: reads the configuration again, and applies the settings that a running process
 //! can take over.
 
-use std::collections::HashMap;
+mod changes;
+mod push_files;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +13,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::file_watch::{FileNews, FileWatch, Stamps, stamps};
+use self::changes::ConnectionChanges;
+use self::push_files::{PushFiles, ReadPushFiles};
+use super::file_watch::{FileNews, FileWatch};
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
 use super::views::SettingsInForce;
 use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
 use crate::pipeline;
-use crate::push::{self, Credentials};
+use crate::push;
 use crate::telemetry::LogLevel;
 use event_lanes::clock::Clock;
 use send_counts::aggregate::tags::Layout;
@@ -46,7 +50,33 @@ enum Reread {
     /// The files of the push port alone.
     Credentials,
     /// The configuration, with the number of its connections.
-    Configuration(usize, Changes),
+    Configuration(usize, ConnectionChanges),
+}
+
+/// What came of a reload.
+#[derive(Debug, PartialEq, Eq)]
+struct ReloadOutcome {
+    reread: Reread,
+    /// Why the configuration was refused.
+    configuration_refused: Option<String>,
+    /// Why files of the push port were refused, whatever came of the configuration.
+    push_refused: Option<String>,
+}
+
+impl ReloadOutcome {
+    /// Everything was refused.
+    const fn refused_whole(reason: String) -> Self {
+        Self { reread: Reread::Same, configuration_refused: Some(reason), push_refused: None }
+    }
+
+    fn refused(&self) -> Option<String> {
+        let reasons: Vec<&str> = [&self.configuration_refused, &self.push_refused]
+            .into_iter()
+            .flatten()
+            .map(|one| &**one)
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
 }
 
 /// The result of the last reload.
@@ -54,7 +84,7 @@ enum Reread {
 pub(super) struct LastReload {
     /// The last SIGHUP was refused as a whole, whatever else has been taken over since.
     signal_refused: Option<RefusedReload>,
-    /// So were the files that have changed since.
+    /// The files that have changed since were refused, or some of them.
     files_refused: Option<RefusedReload>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
@@ -73,20 +103,21 @@ impl LastReload {
         Self { signal_refused: None, files_refused: None, taken_over_at: now }
     }
 
-    fn note(&mut self, trigger: Trigger, ended: &Result<Reread, String>, now: u64) {
-        let is_as_before = trigger == Trigger::Files(FileNews::RefusedBefore)
-            && match (ended, &self.files_refused) {
-                (Ok(reread), refused) => *reread == Reread::Same && refused.is_none(),
-                (Err(reason), Some(refused)) => *reason == refused.reason,
-                (Err(_), None) => false,
-            };
-        if is_as_before {
+    /// Whether this is what was known before, of files that are read again for having been refused.
+    fn knows(&self, trigger: Trigger, outcome: &ReloadOutcome) -> bool {
+        trigger == Trigger::Files(FileNews::RefusedBefore)
+            && outcome.reread == Reread::Same
+            && outcome.refused() == self.files_refused.as_ref().map(|refused| refused.reason.clone())
+    }
+
+    fn note(&mut self, trigger: Trigger, outcome: &ReloadOutcome, now: u64) {
+        if self.knows(trigger, outcome) {
             return;
         }
-        if ended.is_ok() {
+        let refused = outcome.refused().map(|reason| RefusedReload { reason, at: now });
+        if refused.is_none() || outcome.reread != Reread::Same {
             self.taken_over_at = now;
         }
-        let refused = ended.as_ref().err().map(|reason| RefusedReload { reason: reason.clone(), at: now });
         match trigger {
             // It has read all files.
             Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
@@ -121,8 +152,8 @@ pub(super) struct Reloader {
     started_with: Config,
     /// The configuration read last.
     read_last: Config,
-    /// The stamps of the token and certificate files that were taken over last; none since the start.
-    push_files: Option<Stamps>,
+    /// The files of the push port, if it is open.
+    push_files: Option<PushFiles>,
     in_force: Reloadable,
     pub(super) files: FileWatch,
     pub(super) connections: watch::Sender<Arc<ConnectionSet>>,
@@ -134,34 +165,31 @@ pub(super) struct Reloader {
 
 /// The result of reading the files.
 struct Files {
-    config: Config,
-    warnings: Vec<Warning>,
-    /// The credentials of the push port, with warnings.
-    credentials: Option<(Credentials, Vec<String>)>,
-    /// The stamps of their files before they were read.
-    read_from: Stamps,
+    configuration: Result<(Config, Vec<Warning>), String>,
+    push: Option<ReadPushFiles>,
 }
 
-/// Reads the files; blocks. The configuration's own is read on SIGHUP alone; else those that the one read last names are. The
-/// messages name the mistakes.
+/// Reads the files; blocks. The main one is read on SIGHUP alone; else those that the one read last names are. The messages
+/// name the mistakes.
 fn read_files(
     path: &Path,
-    named_by: Option<&Config>,
+    read_last: &Config,
+    is_main_read: bool,
     in_force: &[Connection],
     is_strict: bool,
     push: Option<&push::PushSettings>,
-) -> Result<Files, String> {
-    let read = match named_by {
-        None => Config::load_over(path, in_force),
-        Some(config) => config.load_named_over(path, in_force),
+) -> Files {
+    let read = if is_main_read {
+        read_last.load_over(path, in_force)
+    } else {
+        read_last.load_named_over(path, in_force)
     };
-    let (mut config, warnings) = read.map_err(|error| error.to_string())?;
-    if is_strict {
-        config = config.require_all().map_err(|error| error.to_string())?;
-    }
-    let read_from = stamps(push.into_iter().flat_map(push::PushSettings::files).map(Path::to_owned));
-    let credentials = push.map(Credentials::load).transpose().map_err(|error| error.to_string())?;
-    Ok(Files { config, warnings, credentials, read_from })
+    let read = read.and_then(|(config, warnings)| {
+        Ok((if is_strict { config.require_all()? } else { config }, warnings))
+    });
+    let of_main = if is_main_read { "" } else { " (of the main file, what was read of it last)" };
+    let configuration = read.map_err(|error| format!("{error}{of_main}"));
+    Files { configuration, push: push.map(ReadPushFiles::read) }
 }
 
 impl Reloader {
@@ -176,13 +204,14 @@ impl Reloader {
         clock: &Clock,
         in_force: Reloadable,
     ) -> io::Result<Self> {
+        let push_files = config.push.clone().zip(in_force.push.clone());
         Ok(Self {
             path: path.to_owned(),
             is_strict,
             clock: clock.clone(),
             started_with: config.clone(),
             read_last: config.clone(),
-            push_files: None,
+            push_files: push_files.map(|(settings, port)| PushFiles::new(settings, port)),
             in_force,
             files: FileWatch::start(config)?,
             connections: watch::Sender::new(Arc::new(config.connections.clone())),
@@ -195,22 +224,32 @@ impl Reloader {
     /// Reloads, and logs the result. A wrong configuration is refused as a whole; a wrong connection only by itself. A stop
     /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
-        let is_first = self.push_files.is_none();
-        let ended = self.take_over(trigger).await;
-        let is_refused = ended.is_err() || !self.connections.borrow().refused.is_empty();
+        let outcome = self.take_over(trigger).await.unwrap_or_else(ReloadOutcome::refused_whole);
+        let is_refused = outcome.refused().is_some() || !self.connections.borrow().refused.is_empty();
         self.files.are_refused(is_refused);
-        let told = self.last_reload.borrow().files_refused.as_ref().map(|refused| refused.reason.clone());
+        let is_known = self.last_reload.borrow().knows(trigger, &outcome);
         // Before it is logged: who has read the line sees what it says in the metrics, too.
         let now = self.clock.unix_seconds();
-        self.last_reload.send_modify(|last| last.note(trigger, &ended, now));
+        self.last_reload.send_modify(|last| last.note(trigger, &outcome, now));
+        if !is_known {
+            self.tell(outcome);
+        }
+    }
+
+    fn tell(&self, outcome: ReloadOutcome) {
         let file = self.path.display();
-        match ended {
-            Err(reason) => {
-                if trigger != Trigger::Files(FileNews::RefusedBefore) || told.as_ref() != Some(&reason) {
-                    tracing::error!(%file, %reason, "the configuration was refused; the old one stays in force");
-                }
-            }
-            Ok(Reread::Configuration(connections, Changes { added, removed, changed, rotated })) => {
+        if let Some(reason) = &outcome.configuration_refused {
+            tracing::error!(%file, %reason, "the configuration was refused; the old one stays in force");
+        }
+        if let Some(reason) = &outcome.push_refused {
+            tracing::error!(
+                %reason,
+                "the configuration was refused in part: files of the push port are wrong, and what was read of them before \
+                 stays in force"
+            );
+        }
+        match outcome.reread {
+            Reread::Configuration(connections, ConnectionChanges { added, removed, changed, rotated }) => {
                 tracing::info!(
                     %file,
                     connections,
@@ -221,23 +260,27 @@ impl Reloader {
                     "the configuration was read again"
                 );
             }
-            Ok(Reread::Credentials) if !is_first => {
+            Reread::Credentials if outcome.push_refused.is_some() => {
+                tracing::info!("what is right of the push port's files was read again");
+            }
+            Reread::Credentials => {
                 tracing::info!("the tokens and the certificate of the push port were read again");
             }
-            Ok(Reread::Credentials | Reread::Same) => {}
+            Reread::Same => {}
         }
     }
 
     /// Reads all files on a thread of its own: a disk that does not answer holds up only this reload.
     async fn read(&mut self, trigger: Trigger) -> Result<Files, String> {
         let path = self.path.clone();
-        let named_by = (trigger != Trigger::Signal).then(|| self.read_last.clone());
-        let push = self.in_force.push.as_ref().and(self.started_with.push.clone());
+        let (read_last, is_main_read) = (self.read_last.clone(), trigger == Trigger::Signal);
+        let push = self.push_files.as_ref().map(|files| files.settings().clone());
         let (in_force, is_strict) = (self.connections.borrow().clone(), self.is_strict);
         let (done, files) = oneshot::channel();
         let read = move || {
             // The caller may have given up.
-            let read = read_files(&path, named_by.as_ref(), &in_force.active, is_strict, push.as_ref());
+            let read =
+                read_files(&path, &read_last, is_main_read, &in_force.active, is_strict, push.as_ref());
             let _given_up = done.send(read);
         };
         if self.reader.as_ref().is_some_and(|reader| !reader.is_finished()) {
@@ -250,7 +293,7 @@ impl Reloader {
             Ok(Ok(files)) => {
                 // Its thread may not have ended yet, and is done.
                 self.reader = None;
-                files
+                Ok(files)
             }
             Ok(Err(_panicked)) => Err("reading the files failed by a defect".into()),
             Err(_elapsed) => Err(format!(
@@ -259,37 +302,46 @@ impl Reloader {
         }
     }
 
-    /// Warnings of the start are not repeated.
-    fn swap_credentials(&self, read: (Credentials, Vec<String>), is_told: bool) -> Result<(), String> {
-        let (Some(push), (credentials, warnings)) = (&self.in_force.push, read) else { return Ok(()) };
-        push.swap(credentials).map_err(|error| error.to_string())?;
-        if !is_told {
-            super::views::tell_of_certificate(push, self.clock.unix_seconds());
-            for warning in warnings {
-                tracing::warn!("{warning}");
+    /// Takes over what was read. What SIGHUP reads is refused as a whole; of files that have changed each by itself, so that
+    /// a mistake in one holds up no other.
+    async fn take_over(&mut self, trigger: Trigger) -> Result<ReloadOutcome, String> {
+        let Files { configuration, push } = self.read(trigger).await?;
+        let is_asked = trigger == Trigger::Signal;
+        let (configuration, configuration_refused) = match configuration {
+            Ok((config, _)) if !is_asked && config == self.read_last => (None, None),
+            Ok(read) => (Some(read), None),
+            Err(reason) if is_asked => return Err(reason),
+            Err(reason) => (None, Some(reason)),
+        };
+        let config = configuration.as_ref().map_or(&self.read_last, |(config, _)| config);
+        let mut outcome = ReloadOutcome { reread: Reread::Same, configuration_refused, push_refused: None };
+        if let (Some(files), Some(read)) = (&mut self.push_files, push) {
+            outcome.push_refused = files.refused(&read, config.push.as_ref());
+            // Nothing was changed so far.
+            if is_asked && let Some(reason) = outcome.push_refused {
+                return Err(reason);
+            }
+            files.tell_moved(&read, config.push.as_ref(), is_asked);
+            // Soon after the start the files are read once more, because they may have changed in between; warnings of the
+            // start are not repeated.
+            let is_told = configuration.is_none() && files.is_first();
+            if let Some(warnings) = files.take_over(read, is_asked)?
+                && !is_told
+            {
+                files.warn(&warnings, self.clock.unix_seconds());
+                outcome.reread = Reread::Credentials;
             }
         }
-        Ok(())
+        if let Some((config, warnings)) = configuration {
+            outcome.reread = self.put_in_force(config, &warnings).await?;
+        }
+        Ok(outcome)
     }
 
-    async fn take_over(&mut self, trigger: Trigger) -> Result<Reread, String> {
-        let Files { mut config, warnings, credentials, read_from } = self.read(trigger).await?;
-        let is_same = trigger != Trigger::Signal && config == self.read_last;
-        let before = self.push_files.replace(read_from);
-        if is_same && before == self.push_files {
-            return Ok(Reread::Same);
-        }
-        // Nothing was changed so far; from here on only the credentials can be refused, so they come first.
-        if let Some(credentials) = credentials {
-            // Soon after the start the files are read once more, because they may have changed in between.
-            self.swap_credentials(credentials, is_same && before.is_none())?;
-        }
-        if is_same {
-            return Ok(Reread::Credentials);
-        }
+    async fn put_in_force(&mut self, mut config: Config, warnings: &[Warning]) -> Result<Reread, String> {
         self.read_last = config.clone();
         self.files.watch(&config, self.started_with.push.as_ref());
-        super::warn(&self.path, &warnings);
+        super::warn(&self.path, warnings);
         for key in changes_needing_restart(&self.started_with, &config) {
             tracing::warn!(key, "changed in the configuration, but needs a restart to take effect");
         }
@@ -306,7 +358,7 @@ impl Reloader {
         self.in_force.commands.send(reload).await.map_err(|_closed| "the process is stopping".to_owned())?;
         // Before it is shown: who sees a connection may send to it.
         let _late_or_stopping = timeout(IN_FORCE_LIMIT, is_in_force).await;
-        let changes = Changes::between(&before.active, &config.connections.active);
+        let changes = ConnectionChanges::between(&before.active, &config.connections.active);
         let connections = config.connections.active.len();
         self.configuration.send_replace(Arc::new(redacted(&self.started_with, &config)));
         self.connections.send_replace(Arc::new(config.connections));
@@ -314,49 +366,9 @@ impl Reloader {
     }
 }
 
-/// The changes of a reload, by connection name; empty: no change to report.
-#[derive(Debug, PartialEq, Eq)]
-struct Changes {
-    added: Option<String>,
-    removed: Option<String>,
-    changed: Option<String>,
-    /// Connections of which only the key changed.
-    rotated: Option<String>,
-}
-
-impl Changes {
-    fn between<'c>(old: &'c [Connection], new: &'c [Connection]) -> Self {
-        let by_name = |all: &'c [Connection]| -> HashMap<&'c str, &'c Connection> {
-            all.iter().map(|one| (&*one.name, one)).collect()
-        };
-        let (before, after) = (by_name(old), by_name(new));
-        let (mut added, mut changed, mut rotated) = (Vec::new(), Vec::new(), Vec::new());
-        for now in new {
-            match before.get(&*now.name) {
-                None => added.push(&*now.name),
-                Some(before) if *before == now => {}
-                Some(before)
-                    if (Connection { api_key: now.api_key.clone(), ..(*before).clone() }) == *now =>
-                {
-                    rotated.push(&*now.name);
-                }
-                Some(_) => changed.push(&*now.name),
-            }
-        }
-        let removed = old.iter().map(|one| &*one.name).filter(|name| !after.contains_key(name)).collect();
-        let told = |names: Vec<&str>| (!names.is_empty()).then(|| super::names(names.into_iter()));
-        Self { added: told(added), removed: told(removed), changed: told(changed), rotated: told(rotated) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use datadog_points::ApiKey;
-
-    fn connection(name: &str, key: &str, metric: &str) -> Connection {
-        Connection { api_key: ApiKey::new(key), metric: metric.into(), ..Connection::named(name.into()) }
-    }
 
     #[test]
     fn a_refused_sighup_stands_until_the_next_one_and_files_until_they_are_mended() {
@@ -366,7 +378,9 @@ mod tests {
         let mut last = LastReload::at_start(1);
         let mut note = |trigger, reason: Option<&str>, now| {
             let reread = if trigger == REFUSED_BEFORE { Reread::Same } else { Reread::Credentials };
-            last.note(trigger, &reason.map_or(Ok(reread), |reason| Err(reason.to_owned())), now);
+            let outcome = ReloadOutcome { reread, configuration_refused: None, push_refused: None };
+            let refused = |reason: &str| ReloadOutcome::refused_whole(reason.to_owned());
+            last.note(trigger, &reason.map_or(outcome, refused), now);
             (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
         };
         let refused = |reason: &str, at| Some((reason.to_owned(), at));
@@ -383,26 +397,19 @@ mod tests {
         assert_eq!(note(REFUSED_BEFORE, Some("disk"), 11), (refused("disk", 11), 9));
         assert_eq!(note(REFUSED_BEFORE, Some("disk"), 12), (refused("disk", 11), 9));
         assert_eq!(note(REFUSED_BEFORE, None, 13), (None, 13));
-    }
-
-    #[test]
-    fn what_a_reload_did_is_told_by_name_wherever_a_connection_stands() {
-        let old = [
-            connection("changed", "k", "m"),
-            connection("removed", "k", "m"),
-            connection("rotated", "k", "m"),
-            connection("same", "k", "m"),
-        ];
-        let new = [
-            connection("added", "k", "m"),
-            connection("same", "k", "m"),
-            connection("rotated", "other", "m"),
-            connection("changed", "other", "n"),
-        ];
-        let Changes { added, removed, changed, rotated } = Changes::between(&old, &new);
-        let told = [added, removed, changed, rotated].map(Option::unwrap);
-        assert_eq!(told, ["added", "removed", "changed", "rotated"]);
-        let nothing = Changes { added: None, removed: None, changed: None, rotated: None };
-        assert_eq!(Changes::between(&old, &old), nothing);
+        // What is right was taken over, and is told again only where there is news.
+        let of_push = |reread| ReloadOutcome {
+            reread,
+            configuration_refused: None,
+            push_refused: Some("token".to_owned()),
+        };
+        for (reread, now) in [(Reread::Credentials, 14), (Reread::Same, 15), (Reread::Credentials, 16)] {
+            let is_news = reread != Reread::Same;
+            let outcome = of_push(reread);
+            assert_eq!(last.knows(REFUSED_BEFORE, &outcome), !is_news);
+            last.note(REFUSED_BEFORE, &outcome, now);
+            let at = if is_news { now } else { 14 };
+            assert_eq!((last.refused().map(|refused| refused.at), last.taken_over_at), (Some(at), at));
+        }
     }
 }

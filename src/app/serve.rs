@@ -47,7 +47,8 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(24);
 /// How long writing the history may take once nothing more is sent.
 const HISTORY_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long listeners may take to end once everything else has.
+/// How long listeners may take to end once everything else has. The queue takes nothing any more by then: what comes later
+/// would be refused, and is sent again.
 const LISTENERS_GRACE: Duration = Duration::from_secs(2);
 
 /// How long writing the last line of `--once` may take: a pager may read it late.
@@ -131,7 +132,6 @@ async fn serve(
         reconcile: Arc::clone(&reconcile),
     };
     let reloader = Reloader::new(path, &config, is_strict, &clock, in_force).map_err(Failure::failed)?;
-
     let watched = Watched {
         stats: Arc::clone(&stats),
         queue: waiting,
@@ -153,6 +153,7 @@ async fn serve(
     };
     pipeline.probe(watched.clone().probe());
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
+    let pushing = push.as_ref().map(PushListener::connections);
     let (stop_admin, admin_stopping) = watch::channel(false);
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;
     if let Some(push) = push {
@@ -165,11 +166,11 @@ async fn serve(
 
     let ended = queues::run(&mut pipeline, imports, queue, &mut commanded, &stats).await;
     attend::begin_to_stop(&stop);
-    take_down(push_listener).await;
+    take_down(push_listener, pushing).await;
     write_history(&watched);
     // Health and metrics outlive everything that they report on.
     stop_admin.send_replace(true);
-    take_down(admin_listener).await;
+    take_down(admin_listener, None).await;
     let concluded = conclude(&watched, &mut pipeline, import.once);
     ended.map_err(Failure::failed)?;
     concluded
@@ -374,7 +375,8 @@ async fn every(interval: Duration, act: impl Fn()) {
     }
 }
 
-async fn take_down(mut listener: JoinSet<usize>) {
+/// Waits for a listener to end; one that does not is cut off, with the connections that it counts.
+async fn take_down(mut listener: JoinSet<usize>, counts: Option<Arc<http_listener::Counts>>) {
     let ended = async {
         while let Some(joined) = listener.join_next().await {
             match joined {
@@ -385,6 +387,7 @@ async fn take_down(mut listener: JoinSet<usize>) {
         }
     };
     if tokio::time::timeout(LISTENERS_GRACE, ended).await.is_err() {
-        tracing::warn!("some connections were still open at the stop");
+        let connections = counts.map(|counts| counts.open());
+        tracing::warn!(connections, "connections were cut off at the stop");
     }
 }

@@ -99,6 +99,7 @@ impl Check<'_> {
             key_files: std::mem::take(&mut self.key_files),
             wrong,
             settings,
+            machine: self.purpose.machine,
             text: Secret::new(""),
         };
         if let Some(push) = &config.push {

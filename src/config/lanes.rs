@@ -14,18 +14,34 @@ const SERIES_BYTES: u64 = 512;
 /// The part of the memory that series may take by default.
 const SERIES_MEMORY_PART: u64 = 4;
 
+/// What the machine has for this process. Found out once: what follows from it changes with a restart only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Machine {
+    cores: NonZeroUsize,
+    /// In bytes.
+    memory: u64,
+}
+
+impl Default for Machine {
+    /// As it is now.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { cores, memory: memory::available() }
+    }
+}
+
 impl Check<'_> {
     /// How many series all connections may have together, and how many lanes there are.
     pub(super) fn lanes(&mut self, Settings { flush, lanes, .. }: &mut Settings) -> NonZeroUsize {
         const KEY: &str = "flush.max_series_total";
+        let Machine { cores, memory } = self.purpose.machine;
         let one = flush.max_series;
         let is_by_memory = flush.max_series_total == 0;
         if is_by_memory {
-            let fitting = memory::available() / SERIES_MEMORY_PART / SERIES_BYTES;
+            let fitting = memory / SERIES_MEMORY_PART / SERIES_BYTES;
             flush.max_series_total = usize::try_from(fitting).unwrap_or(usize::MAX).max(one);
         }
         let total = flush.max_series_total;
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let count = NonZeroUsize::new(*lanes).unwrap_or_else(|| lanes_by_default(cores, total, one));
         *lanes = count.get();
         if total < one {

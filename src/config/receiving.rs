@@ -180,18 +180,15 @@ impl Check<'_> {
 
     pub(super) fn push(&mut self, push: &mut settings::Push) -> push::PushSettings {
         const TOKEN_FILE: &str = "push.token_file";
+        const TOKENS: &str = "bearer tokens";
         let listen = self.listen("push.listen", push.listen);
         let token_file = self.path_of(TOKEN_FILE, &mut push.token_file);
         match &token_file {
+            Some(path) if self.purpose.leaves_push_files => self.warn_if_open(TOKEN_FILE, path, TOKENS),
             Some(path) => {
                 // The content is read again where it is used.
-                let _tokens = self.secrets(
-                    TOKEN_FILE,
-                    path,
-                    "bearer tokens",
-                    "; write one bearer token a line into it",
-                    files::TOKENS_BYTES_MAX,
-                );
+                let if_empty = "; write one bearer token a line into it";
+                let _tokens = self.secrets(TOKEN_FILE, path, TOKENS, if_empty, files::TOKENS_BYTES_MAX);
             }
             None if !push::is_loopback(listen.ip()) => {
                 let reason = format!(
@@ -206,8 +203,10 @@ impl Check<'_> {
         let key = self.path_of("push.tls_key", &mut push.tls_key);
         let tls = match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                self.file("push.tls_certificate", &certificate);
-                self.file("push.tls_key", &key);
+                if !self.purpose.leaves_push_files {
+                    self.file("push.tls_certificate", &certificate);
+                    self.file("push.tls_key", &key);
+                }
                 self.warn_if_open("push.tls_key", &key, "a private key");
                 Some(push::TlsFiles { certificate, key })
             }

@@ -29,7 +29,7 @@ pub const FLUSH_MILLISECONDS: &str = "braze.forwarder.flush_milliseconds";
 
 /// Whether events can be taken: 1, else 0.
 pub const READY: &str = "braze.forwarder.ready";
-/// Whether the last reload of the configuration was refused as a whole: 1, else 0.
+/// Whether the configuration, or files of the push port, were refused when they were read last: 1, else 0.
 pub const RELOAD_REFUSED: &str = "braze.forwarder.config_reload_refused";
 /// Connections whose configuration is wrong: those left out, and those with their old form.
 pub const CONNECTIONS_REFUSED: &str = "braze.forwarder.connections_refused";
@@ -50,7 +50,7 @@ pub struct ProcessState {
     pub storage_lag_seconds: Option<u64>,
     /// Whether events can be taken.
     pub is_ready: bool,
-    /// Whether the last reload of the configuration was refused as a whole.
+    /// Whether the configuration, or files of the push port, were refused when they were read last.
     pub is_reload_refused: bool,
     /// Connections whose configuration is wrong.
     pub connections_refused: u64,

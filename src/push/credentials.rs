@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::PushSettings;
 use super::token::Tokens;
-use http_listener::tls::{self, CertificateValidity, Standing};
+use http_listener::tls::{self, CertificateValidity, Identity, Standing};
 
 /// Tokens and certificate, as they were in their files at one moment.
 #[derive(Clone)]
@@ -35,39 +35,45 @@ impl fmt::Debug for Credentials {
 #[error("{0}")]
 pub struct CredentialsError(String);
 
-impl Credentials {
-    /// Reads the token file, the certificate and the key. Also returns what the log should warn of. Blocks on
-    /// files.
-    ///
-    /// # Errors
-    /// When a file can't be used, or there are no tokens on a port that is not loopback.
-    pub fn load(settings: &PushSettings) -> Result<(Self, Vec<String>), CredentialsError> {
+/// Tokens, or certificate and key: each is replaced by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialPart {
+    /// The token file.
+    Tokens,
+    /// The certificate and its key.
+    Certificate,
+}
+
+impl CredentialPart {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tokens, Self::Certificate];
+}
+
+/// What was read of the files, each part by itself.
+#[derive(Debug)]
+pub struct ReadCredentials {
+    tokens: Result<Option<Tokens>, CredentialsError>,
+    identity: Result<Option<Identity>, CredentialsError>,
+    /// What the log should warn of.
+    pub warnings: Vec<String>,
+}
+
+impl ReadCredentials {
+    /// Reads the token file, the certificate and the key. Blocks on files.
+    pub fn read(settings: &PushSettings) -> Self {
         let mut warnings = Vec::new();
-        let tokens = match &settings.token_file {
-            None => None,
-            Some(path) => {
-                let named = |reason| format!("push.token_file: {reason}");
-                let (tokens, told) = Tokens::load(path).map_err(|reason| CredentialsError(named(reason)))?;
-                warnings.extend(told.into_iter().map(named));
-                Some(tokens)
-            }
-        };
-        let identity = match &settings.tls {
-            None => None,
-            Some(files) => {
-                let unusable =
-                    |error| CredentialsError(format!("push.tls_certificate, push.tls_key: {error}"));
-                Some(tls::load(&files.certificate, &files.key).map_err(unusable)?)
-            }
-        };
-        let validity = identity.as_ref().and_then(|identity| identity.validity);
-        let credentials = Self { tokens, tls: identity.map(|identity| identity.config), validity };
-        credentials.suit(settings.listen)?;
-        let doubts = credentials.tokens.iter().flat_map(Tokens::doubts);
-        warnings.extend(
-            doubts
-                .map(|reason| format!("push.token_file: an app group id that a token is bound to {reason}")),
-        );
+        let tokens = settings.token_file.as_deref().map(|path| {
+            let named = |reason| format!("push.token_file: {reason}");
+            let (tokens, told) = Tokens::load(path).map_err(|reason| CredentialsError(named(reason)))?;
+            let bound = tokens.doubts().into_iter();
+            let bound = bound.map(|doubt| named(format!("an app group id that a token is bound to {doubt}")));
+            warnings.extend(told.into_iter().map(named).chain(bound));
+            Ok(tokens)
+        });
+        let identity = settings.tls.as_ref().map(|files| {
+            let unusable = |error| CredentialsError(format!("push.tls_certificate, push.tls_key: {error}"));
+            tls::load(&files.certificate, &files.key).map_err(unusable)
+        });
         if settings.tls.is_none() && !is_loopback(settings.listen.ip()) {
             warnings.push(format!(
                 "push.listen: tokens travel to {} unencrypted unless a proxy in front speaks TLS; \
@@ -75,7 +81,34 @@ impl Credentials {
                 settings.listen
             ));
         }
+        Self { tokens: tokens.transpose(), identity: identity.transpose(), warnings }
+    }
+
+    /// Why a part can't be used.
+    pub fn error(&self, part: CredentialPart) -> Option<&CredentialsError> {
+        match part {
+            CredentialPart::Tokens => self.tokens.as_ref().err(),
+            CredentialPart::Certificate => self.identity.as_ref().err(),
+        }
+    }
+}
+
+impl Credentials {
+    /// Reads the token file, the certificate and the key. Also returns what the log should warn of. Blocks on
+    /// files.
+    ///
+    /// # Errors
+    /// When a file can't be used, or there are no tokens on a port that is not loopback.
+    pub fn load(settings: &PushSettings) -> Result<(Self, Vec<String>), CredentialsError> {
+        let ReadCredentials { tokens, identity, warnings } = ReadCredentials::read(settings);
+        let credentials = Self { tokens: tokens?, tls: None, validity: None }.with_identity(identity?);
+        credentials.suit(settings.listen)?;
         Ok((credentials, warnings))
+    }
+
+    fn with_identity(self, identity: Option<Identity>) -> Self {
+        let validity = identity.as_ref().and_then(|identity| identity.validity);
+        Self { tls: identity.map(|identity| identity.config), validity, ..self }
     }
 
     /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
@@ -145,6 +178,21 @@ impl Reload {
         credentials.suit(self.address)?;
         self.current.send_replace(Arc::new(credentials));
         Ok(())
+    }
+
+    /// The same for each part that is right; the other one stays as it is.
+    ///
+    /// # Errors
+    /// As [`Reload::swap`].
+    pub fn swap_right(&self, read: ReadCredentials) -> Result<(), CredentialsError> {
+        let mut credentials = Credentials::clone(&self.current());
+        if let Ok(tokens) = read.tokens {
+            credentials.tokens = tokens;
+        }
+        if let Ok(identity) = read.identity {
+            credentials = credentials.with_identity(identity);
+        }
+        self.swap(credentials)
     }
 
     /// Trouble, or soon to be, with the certificates' validity, at a time in Unix seconds.
@@ -217,6 +265,37 @@ mod tests {
         let (without, _) = Credentials::load(&settings("127.0.0.1:80", None)).unwrap();
         assert!(reload.swap(without).is_err());
         assert!(reload.current().tokens.is_some());
+    }
+
+    #[test]
+    fn each_part_is_replaced_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let write = |name: &str, content: &str| fs::write(path(name), content).unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        write("tokens", "good\nleaked");
+        write("c", &made.cert.pem());
+        write("k", &made.signing_key.serialize_pem());
+        let tls = Some(TlsFiles { certificate: path("c"), key: path("k") });
+        let settings = PushSettings { tls, ..settings("127.0.0.1:80", Some(path("tokens"))) };
+        let reload = Reload::new(settings.listen, Credentials::load(&settings).unwrap().0);
+        let first = reload.current().tls.clone().unwrap();
+        let take_over = || {
+            let read = ReadCredentials::read(&settings);
+            let wrong = CredentialPart::ALL.map(|part| read.error(part).is_some());
+            reload.swap_right(read).unwrap();
+            let current = reload.current();
+            let tokens = current.tokens.as_ref().unwrap().len();
+            (wrong, tokens, Arc::ptr_eq(current.tls.as_ref().unwrap(), &first), current.validity.is_some())
+        };
+        write("tokens", "good");
+        write("k", "no key");
+        assert_eq!(take_over(), ([false, true], 1, true, true));
+        write("tokens", "good and a slip");
+        write("k", &made.signing_key.serialize_pem());
+        assert_eq!(take_over(), ([true, false], 1, false, true));
+        write("tokens", "good\nnew");
+        assert_eq!(take_over(), ([false, false], 2, false, true));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod leftovers;
 mod names;
 mod onboarding;
 mod prometheus;
+mod push_files;
 mod queue_crash;
 mod queue_directory;
 mod reconcile;

@@ -1,8 +1,8 @@
 //! How a run ends: what was answered with 200 is counted exactly once over this run and the next, a stop
 //! takes no longer than it may, and the exit status says how it was.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::support::braze::{Braze, Load, assert_each_once};
@@ -132,6 +132,30 @@ async fn a_stop_waits_for_outcomes_up_to_shutdown_timeout_and_books_the_rest() {
     assert_eq!(intake.sends(), 0);
 }
 
+#[tokio::test]
+async fn a_push_that_is_under_way_gets_two_seconds_more_and_is_told_where_it_is_cut_off() {
+    let intake = Intake::start();
+    let mut forwarder = configuration(&intake).text("shutdown_timeout", "60s").start().await;
+    let address = forwarder.push_url("").replace("http://", "");
+    let mut halves = [address.clone(), address].map(|address| TcpStream::connect(address).unwrap());
+    for half in &mut halves {
+        half.write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[").unwrap();
+    }
+    support::eventually("both are open", async || {
+        // The answer to a later one says that these were accepted.
+        (forwarder.push("[]").await.status() == 200).then_some(())
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = Instant::now();
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+    let took = asked.elapsed();
+    assert!((Duration::from_millis(1_900)..Duration::from_secs(20)).contains(&took), "it took {took:?}");
+    let cut = logged(&forwarder, "connections were cut off at the stop");
+    assert!(matches!(&cut[..], [one] if one["connections"] == 2), "{cut:?}\n{}", forwarder.stderr());
+}
+
 /// The exit status, and that the last words name all of this.
 fn assert_ended(finished: &Finished, status: i32, named: &[&str]) {
     assert_eq!(finished.status.code(), Some(status), "{finished:?}");
@@ -167,6 +191,28 @@ async fn a_run_that_cannot_start_ends_with_1_and_says_why() {
     assert_ended(&second.run(&["run"]).await, 1, &[queue, "in use", &first.id().to_string()]);
     assert_eq!(first.admin("/readyz").await.0, 200);
     assert_eq!(first.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn check_warns_where_run_can_not_start_for_want_of_root_certificates() {
+    let configuration = Configuration::new();
+    let (file, directory) = (configuration.file("none.pem", ""), configuration.home().join("none"));
+    std::fs::create_dir(&directory).unwrap();
+    let configuration = configuration
+        .text("connections.acme.site", "EU1")
+        .text("connections.acme.api_key", KEY)
+        .set("validate_keys", "false")
+        .environment("SSL_CERT_FILE", file.to_str().unwrap())
+        .environment("SSL_CERT_DIR", directory.to_str().unwrap());
+    assert_ended(&configuration.run(&["run"]).await, 1, &["SSL_CERT_FILE"]);
+    let checked = configuration.run(&["check"]).await;
+    let warned =
+        checked.stderr.lines().any(|line| line.contains("warning: ") && line.contains("SSL_CERT_FILE"));
+    assert!(warned && checked.status.success(), "{checked:?}");
+    assert_eq!(configuration.run(&["check", "--deny-warnings"]).await.status.code(), Some(78));
+    // Nothing is sent over TLS.
+    let dry = configuration.set("connections.acme.dry_run", "true").run(&["check"]).await;
+    assert!(dry.status.success() && !dry.stderr.contains("SSL_CERT_FILE"), "{dry:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
+use super::super::{Config, Purpose, changes_needing_restart};
 use super::*;
 
 #[test]
@@ -35,4 +36,20 @@ fn where_nobody_says_how_many_series_there_may_be_it_is_what_fits_and_enough_for
     assert_eq!(total("[flush]\nmax_series = 1\n"), fitting);
     assert_eq!(total("[flush]\nmax_series_total = 0\n"), fitting.max(100_000));
     assert_eq!(total("[flush]\nmax_series_total = 123_456\n"), 123_456);
+}
+
+#[test]
+fn a_machine_that_becomes_another_one_is_no_change_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    std::fs::write(&path, LEAST).unwrap();
+    let machine = Machine { cores: NonZeroUsize::new(3).unwrap(), memory: 64 << 30 };
+    let purpose = Purpose { machine, ..Purpose::default() };
+    let (started, _) = Config::parse_over(LEAST, &path, &[], purpose).unwrap();
+    assert_eq!((started.lanes.get(), started.aggregate.series_max_total), (3, (64 << 30) / 2048));
+    for again in [started.load_over(&path, &[]), started.load_named_over(&path, &[])] {
+        let (again, _) = again.unwrap();
+        assert_eq!(changes_needing_restart(&started, &again), Vec::<String>::new());
+        assert!(again == started);
+    }
 }
