@@ -76,7 +76,7 @@ impl Watched {
             }),
             status: Box::new(move |list| json(&status.status(list))),
             search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
-            history: Box::new(move |query| history.history(query).map(|told| json(&told))),
+            history: Box::new(move |query| history.history(query).map(|told| long_json(&told))),
         }
     }
 
@@ -351,3 +351,12 @@ pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
         None => {}
     }
 }
+/// The text of a long answer, made without a copy.
+fn long_json(answer: &impl Serialize) -> Vec<u8> {
+    // As above.
+    let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
+    text.push(b'\n');
+    text.shrink_to_fit();
+    text
+}
+
