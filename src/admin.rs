@@ -20,7 +20,8 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tracing::warn;
 
 use self::history::HistoryRefusal;
@@ -52,6 +53,9 @@ const QUERY_BYTES_MAX: usize = 1_000;
 /// How long a search or history query waits for those before it; each takes some hundredths of a second.
 const SEARCH_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Answers of the history that are held at a time, until their connections have taken them: each has some megabytes.
+const HISTORY_ANSWERS_MAX: usize = 4;
+
 /// The settings of the admin listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminSettings {
@@ -64,8 +68,8 @@ pub struct AdminSettings {
 /// Answers a search: words, and a time zone.
 pub type SearchView = dyn Fn(&str, &str) -> Result<serde_json::Value, String> + Send + Sync;
 
-/// Answers a query of the history.
-pub type HistoryView = dyn Fn(&str) -> Result<serde_json::Value, HistoryRefusal> + Send + Sync;
+/// Answers a query of the history, in JSON.
+pub type HistoryView = dyn Fn(&str) -> Result<Vec<u8>, HistoryRefusal> + Send + Sync;
 
 /// Which connections a status lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +93,7 @@ pub struct Views {
     /// The series that match all words of a text, with days of a time zone, as JSON; or an error. Called on a thread that
     /// may block, one at a time.
     pub search: Box<SearchView>,
-    /// The sends by day, for the query of a URL, as JSON. Called like the search, on a thread of its own.
+    /// The sends by day, for the query of a URL, as JSON, which may be long. Called like the search, on a thread of its own.
     pub history: Box<HistoryView>,
 }
 
@@ -109,6 +113,19 @@ struct Desk {
     status_of_all: Mutex<Option<Kept>>,
     searches: WorkerPool,
     histories: WorkerPool,
+    history_answers: Arc<Semaphore>,
+}
+
+/// An answer of the history, and its turn, which is given back once the answer is written or its connection is gone.
+struct HeldAnswer {
+    body: Vec<u8>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for HeldAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// A cached answer.
@@ -167,7 +184,8 @@ impl Desk {
     fn new(views: Views, hosts: Hosts, searches: WorkerPool, histories: WorkerPool) -> Self {
         let (metrics, status, status_of_all) = (Mutex::default(), Mutex::default(), Mutex::default());
         let refusals = Sampled::default();
-        Self { views, hosts, refusals, metrics, status, status_of_all, searches, histories }
+        let history_answers = Arc::new(Semaphore::new(HISTORY_ANSWERS_MAX));
+        Self { views, hosts, refusals, metrics, status, status_of_all, searches, histories, history_answers }
     }
 }
 
@@ -308,12 +326,14 @@ async fn history(query: &str, desk: Arc<Desk>) -> Answer {
     if query.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the query is too long\n");
     }
+    let turn = timeout(SEARCH_WAIT_MAX, Arc::clone(&desk.history_answers).acquire_owned());
+    let Ok(Ok(turn)) = turn.await else { return busy("too many answers of the history are not read\n") };
     let told = desk.histories.run({
         let (desk, query) = (Arc::clone(&desk), query.to_owned());
-        move || (desk.views.history)(&query).map(|told| format!("{told:#}\n"))
+        move || (desk.views.history)(&query)
     });
     match told.await {
-        Ok(Ok(told)) => text(StatusCode::OK, JSON, told),
+        Ok(Ok(body)) => text(StatusCode::OK, JSON, Bytes::from_owner(HeldAnswer { body, _turn: turn })),
         Ok(Err(refusal)) => match refusal {
             HistoryRefusal::NotKept => text(StatusCode::NOT_FOUND, TEXT, format!("{refusal}\n")),
             HistoryRefusal::Wrong(_) => text(StatusCode::BAD_REQUEST, TEXT, format!("{refusal}\n")),

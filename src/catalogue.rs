@@ -197,7 +197,7 @@ impl Catalogue {
             let mut index = lock(&self.index);
             for number in range {
                 let series = cut.series(number);
-                noted.places[number] = index.renew(cut.layout(), &series, now);
+                noted.places[number] = index.renew(cut.layout(), (number, &series), now);
                 if noted.places[number].is_none() {
                     unknown.push((series.sends(), number));
                 }
@@ -264,7 +264,7 @@ impl Catalogue {
                         _ => return known.leave_out(total - at),
                     }
                 }
-                noted.places[number] = known.add(cut.layout(), &cut.series(number), now);
+                noted.places[number] = known.add(cut.layout(), (number, &cut.series(number)), now);
             }
         }
         lock(&self.index).leave_out(total - unknown.len());

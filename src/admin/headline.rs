@@ -282,6 +282,7 @@ mod tests {
             slots: Vec::new(),
             minute: Sends { counted, ..Sends::default() },
             minute_seconds: 60,
+            accepted_seconds: 60,
             quiet_seconds,
             dropping: dropping
                 .iter()

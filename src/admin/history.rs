@@ -19,6 +19,9 @@ const DAYS: usize = 7;
 const LIMIT: usize = 500;
 const LIMIT_MAX: usize = 5_000;
 
+/// Days of all objects of an answer, with the reasons of their drops: some 8 MB of JSON.
+pub(super) const OBJECT_DAYS_MAX: usize = 50_000;
+
 /// Days of a search's chart.
 const CHART_DAYS: usize = 28;
 const WEEK: usize = 7;
@@ -84,14 +87,16 @@ pub fn read(history: Option<&SendHistory>, query: HistoryQuery, now: u64) -> Res
     history.days(&[], &range)?;
     let mut wanted = history.find(is_wanted);
     wanted.retain(|(number, _)| after.is_none_or(|after| *number > after));
-    let (mut objects, mut last, mut is_all) = (Vec::new(), None, true);
-    'all: for some in wanted.chunks(LIMIT) {
+    let at_once = (OBJECT_DAYS_MAX / range.days().count().max(1)).clamp(1, LIMIT);
+    let (mut objects, mut object_days, mut last, mut is_all) = (Vec::new(), 0, None, true);
+    'all: for some in wanted.chunks(at_once) {
         let numbers: Vec<u32> = some.iter().map(|(number, _)| *number).collect();
         for ((number, object), days) in some.iter().zip(history.days(&numbers, &range)?) {
             if days.is_empty() {
                 continue;
             }
-            if objects.len() == limit {
+            object_days += days.iter().map(|day| 1 + day.sends.dropped.len()).sum::<usize>();
+            if objects.len() == limit || object_days > OBJECT_DAYS_MAX && !objects.is_empty() {
                 is_all = false;
                 break 'all;
             }
@@ -187,7 +192,17 @@ fn matched(
         weeks.truncate(1);
     }
     let when = at(object.last_send, zone);
-    let (state, fate) = fate(&sends);
+    let (state, words) = if sends.counted > 0 {
+        let (state, fate) = fate(&sends);
+        (state, format!("last sent {when}: {}{fate}", several(sends.counted)))
+    } else {
+        // Its day has left, or is being written.
+        let words = format!("last sent {when}; what became of it is not known");
+        let has_left = object.last_send < since;
+        let why = format!(" any more (the history begins {})", at(since, zone));
+        let words = if has_left { words + &why } else { words };
+        (FlowState::Quiet, words)
+    };
     Ok(ObjectMatch {
         kind: kind_of(&object),
         connection: object.connection,
@@ -197,7 +212,7 @@ fn matched(
         last_send: object.last_send,
         last_send_seconds_ago: now.saturating_sub(object.last_send),
         state,
-        words: format!("last sent {when}: {}{fate}", several(sends.counted)),
+        words,
         comparison: comparison(sends.counted, week_before, &weeks),
         days: chart_days(chart, days, since).skip(WEEK).collect(),
     })
@@ -234,11 +249,11 @@ fn chart_days(chart: &TimeRange, days: Vec<DaySends>, since: u64) -> impl Iterat
 fn at(time: u64, zone: &TimeZone) -> String {
     let time = i64::try_from(time).ok().and_then(|time| Timestamp::from_second(time).ok());
     let told =
-        time.map(|time| time.to_zoned_datetime(zone.clone()).strftime("%a %-d %b %Y, %H:%M").to_string());
+        time.map(|time| time.to_zoned_datetime(zone.clone()).strftime("%a %-d %b %Y, %H:%M %Z").to_string());
     told.unwrap_or_default()
 }
 
-/// The outcome of a day's sends, in words.
+/// The outcome of a day's sends, in words. Of none nothing is said to be well.
 fn fate(sends: &FateCounts) -> (FlowState, String) {
     let dropped = sends.dropped_in_all();
     let accepted = match sends.printed {
@@ -256,6 +271,9 @@ fn fate(sends: &FateCounts) -> (FlowState, String) {
             FlowState::Trouble,
             format!(" that day, {accepted}, {} dropped ({})", grouped(dropped), reasons.join(", ")),
         );
+    }
+    if sends.counted == 0 {
+        return (FlowState::Quiet, " that day".to_owned());
     }
     if sends.accepted >= sends.counted {
         return (FlowState::Flowing, " that day, all accepted by Datadog".to_owned());

@@ -1,9 +1,10 @@
 //! Messages on each connection, for people.
 
 use admin_api::FlowState;
-use admin_api::format::ago;
+use admin_api::format::{ago, grouped};
 use datadog_points::outcome::{FailureReason, blames_proxy};
 
+use super::rates::Dropping;
 use crate::connection::Connection;
 use event_lanes::stats::{ConnectionBooks, DropReason};
 
@@ -45,6 +46,16 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
         }
         None => (FlowState::Flowing, format!("accepted {ago} ago")),
     }
+}
+
+/// What is wrong with a connection some of whose sends have been dropped lately for their time, which no request tells.
+pub fn untimely(dropping: &[Dropping], connection: &str) -> Option<String> {
+    let is_it = |drops: &&Dropping| {
+        drops.connection == connection && matches!(drops.reason, DropReason::Late | DropReason::Early)
+    };
+    let drops = dropping.iter().find(is_it)?;
+    let sends = if drops.sends == 1 { "send was" } else { "sends were" };
+    Some(format!("{} {sends} dropped lately: {}", grouped(drops.sends), why(drops.reason)))
 }
 
 /// Why a request was lost, and where to look.

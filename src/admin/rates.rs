@@ -65,8 +65,10 @@ pub struct Hour {
     pub slots: Vec<Sends>,
     /// Sends in the last minute, or in as many whole intervals of flushes as a minute takes.
     pub minute: Sends,
-    /// Over how many seconds `minute` was measured: fewer, shortly after the start.
+    /// Over how many seconds `minute` was measured: since the start, shortly after it.
     pub minute_seconds: u64,
+    /// Over how many of them those accepted were: whole intervals.
+    pub accepted_seconds: u64,
     /// How long ago the last send was counted; `None`: there was none since the start.
     pub quiet_seconds: Option<u64>,
     /// Current drops, the most first.
@@ -112,8 +114,8 @@ impl Rates {
         Self { interval: interval.as_secs().max(1), hold, state: Mutex::default() }
     }
 
-    /// Over how many seconds to average: whole intervals, for sends are accepted a flush at a time.
-    fn window(&self, elapsed: u64) -> u64 {
+    /// Over how many seconds to average those accepted: whole intervals, for sends are accepted a flush at a time.
+    fn accepted_window(&self, elapsed: u64) -> u64 {
         let averages = if self.interval > AVERAGES { AVERAGES - 1 } else { 0 };
         let measured = elapsed.saturating_sub(averages).min(self.window_max());
         let whole = measured / self.interval * self.interval;
@@ -148,11 +150,14 @@ impl Rates {
         let totals: Vec<Sends> = state.ends.iter().copied().chain([state.now]).collect();
         let mut slots: Vec<Sends> = totals.windows(2).map(|pair| pair[1].since(pair[0])).collect();
         slots.splice(0..0, std::iter::repeat_n(Sends::default(), SLOTS.saturating_sub(slots.len())));
-        let seconds = self.window(elapsed);
+        let seconds = elapsed.clamp(1, self.window_max());
+        let accepted_seconds = self.accepted_window(elapsed);
+        let accepted = state.accepted(elapsed, accepted_seconds);
         Hour {
             slots,
-            minute: state.average(elapsed, seconds),
+            minute: Sends { accepted, ..state.last(elapsed, seconds) },
             minute_seconds: seconds,
+            accepted_seconds,
             quiet_seconds: state.counted_at.map(|at| elapsed.saturating_sub(at)),
             dropping: state.dropping(elapsed, self.hold),
         }
@@ -195,19 +200,27 @@ impl State {
         after.checked_sub(1).map_or_else(Sends::default, |at| self.samples[at].1)
     }
 
-    /// Sends in the last `seconds`; those accepted, in so many seconds that ended lately.
-    fn average(&self, elapsed: u64, seconds: u64) -> Sends {
+    /// The books so many seconds before `end`.
+    fn books_before(&self, end: u64, seconds: u64) -> Sends {
         // What the first second brought belongs to every time that begins at the start.
-        let before = |end: u64| match end.saturating_sub(seconds) {
+        match end.saturating_sub(seconds) {
             0 => Sends::default(),
             start => self.books_at(start),
-        };
-        let last = self.now.since(before(elapsed));
-        let accepted_by = |end| self.books_at(end).since(before(end)).accepted;
+        }
+    }
+
+    /// Sends in the last `seconds`.
+    fn last(&self, elapsed: u64, seconds: u64) -> Sends {
+        self.now.since(self.books_before(elapsed, seconds))
+    }
+
+    /// Sends accepted in so many seconds that ended lately.
+    fn accepted(&self, elapsed: u64, seconds: u64) -> u64 {
+        let accepted_by = |end| self.books_at(end).since(self.books_before(end, seconds)).accepted;
         let averages = AVERAGES.min(elapsed.saturating_sub(seconds) + 1);
         let mut accepted: Vec<u64> = (0..averages).map(|back| accepted_by(elapsed - back)).collect();
         accepted.sort_unstable();
-        Sends { accepted: accepted.get(accepted.len() / 2).copied().unwrap_or(last.accepted), ..last }
+        accepted.get(accepted.len() / 2).copied().unwrap_or_default()
     }
 
     fn book(&mut self, name: &str, reason: DropReason, total: u64, elapsed: u64, hold: u64) {
@@ -302,6 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn while_the_minute_is_not_full_all_that_was_counted_and_dropped_since_the_start_is_told() {
+        for interval in [1, 7, 10, 25, 60, 180] {
+            let (rates, stats) = (every(interval), Stats::new());
+            rates.sample(&stats.snapshot(), 0);
+            for elapsed in 1..=rates.window_max() {
+                if elapsed == 1 {
+                    count(&stats, 70);
+                }
+                if elapsed == 3 {
+                    stats.settle("acme", 70, Some(DropReason::Failed(FailureReason::Http5xx)), "503", 0);
+                }
+                rates.sample(&stats.snapshot(), elapsed);
+                let hour = rates.hour(elapsed);
+                let dropped = if elapsed >= 3 { 70 } else { 0 };
+                let told = (hour.minute.counted, hour.minute.dropped, hour.minute_seconds);
+                assert_eq!(told, (70, dropped, elapsed), "{interval} s, after {elapsed} s");
+            }
+        }
+    }
+
+    #[test]
     fn drops_are_told_for_a_minute_the_most_first() {
         let (rates, stats) = (every(1), Stats::new());
         count(&stats, 100);
@@ -360,13 +394,15 @@ mod tests {
                     cut = 0;
                 }
                 rates.sample(&stats.snapshot(), elapsed);
-                let Hour { minute, minute_seconds, .. } = rates.hour(elapsed);
+                let Hour { minute, minute_seconds, accepted_seconds, .. } = rates.hour(elapsed);
                 assert_eq!(minute.counted, 20 * minute_seconds, "{interval} s, after {elapsed} s");
                 if elapsed > interval + 5 {
-                    assert_eq!(minute.accepted, 20 * minute_seconds, "{interval} s, after {elapsed} s");
+                    assert_eq!(minute.accepted, 20 * accepted_seconds, "{interval} s, after {elapsed} s");
                 }
             }
-            assert_eq!(rates.hour(3 * interval.max(60)).minute_seconds, 60u64.div_ceil(interval) * interval);
+            let Hour { minute_seconds, accepted_seconds, .. } = rates.hour(3 * interval.max(60));
+            assert_eq!(minute_seconds, 60u64.div_ceil(interval) * interval);
+            assert_eq!(accepted_seconds, minute_seconds);
         }
     }
 

@@ -27,7 +27,13 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
         counted: slots(|sends| sends.counted),
         accepted: slots(|sends| sends.accepted),
         dropped: slots(|sends| sends.dropped),
-        last_minute: SendTotals { seconds: hour.minute_seconds, counted, accepted, dropped },
+        last_minute: SendTotals {
+            seconds: hour.minute_seconds,
+            accepted_seconds: hour.accepted_seconds,
+            counted,
+            accepted,
+            dropped,
+        },
         last_send_seconds_ago: hour.quiet_seconds,
     }
 }

@@ -1,9 +1,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use super::*;
 use http_listener::testing::{ask, connect};
+
+/// More than a socket holds.
+const LONG_ANSWER: usize = 32 << 20;
 
 struct Running {
     address: SocketAddr,
@@ -36,7 +40,8 @@ async fn running() -> Running {
             "off" => Err(HistoryRefusal::NotKept),
             "opening" => Err(HistoryRefusal::Unavailable("it is being opened".into())),
             "from=x" => Err(HistoryRefusal::Wrong("`x` is not a day".into())),
-            query => Ok(serde_json::json!({ "query": query })),
+            "long" => Ok(vec![b' '; LONG_ANSWER]),
+            query => Ok(format!("{:#}\n", serde_json::json!({ "query": query })).into_bytes()),
         }),
     };
     let settings =
@@ -143,6 +148,35 @@ async fn what_was_sent_on_which_day_is_told_or_why_not() {
     assert_eq!(ask(&mut stream, &request("GET", &long)).await.status, 414);
 }
 
+/// Who asks for much and does not read holds it; the next one waits until somebody has read, or is gone.
+#[tokio::test]
+async fn few_answers_of_the_history_are_held_for_those_who_do_not_read_them() {
+    let running = running().await;
+    let mut idle = Vec::new();
+    for _ in 0..HISTORY_ANSWERS_MAX {
+        let mut stream = connect(running.address).await;
+        stream.write_all(&request("GET", "/history?long")).await.unwrap();
+        // Its beginning has come, so it is made.
+        stream.read_u8().await.unwrap();
+        idle.push(stream);
+    }
+    let mut next = connect(running.address).await;
+    let reply = ask(&mut next, &request("GET", "/history?id=1")).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    assert_eq!(reply.body, "too many answers of the history are not read\n");
+    // One of them goes, and another one reads all.
+    idle.pop();
+    assert_eq!(ask(&mut next, &request("GET", "/history?id=1")).await.status, 200);
+    let mut last = connect(running.address).await;
+    last.write_all(&request("GET", "/history?long")).await.unwrap();
+    last.read_u8().await.unwrap();
+    let mut left = 1;
+    while left < LONG_ANSWER {
+        left += idle[0].read(&mut vec![0; 1 << 20]).await.unwrap();
+    }
+    assert_eq!(ask(&mut next, &request("GET", "/history?id=1")).await.status, 200);
+}
+
 #[test]
 fn a_search_does_not_wait_for_what_blocks_elsewhere() {
     let runtime =
@@ -183,7 +217,7 @@ fn desk(
         }),
         status: Box::new(status),
         search: Box::new(|_, _| Ok(serde_json::Value::Null)),
-        history: Box::new(|_| Ok(serde_json::Value::Null)),
+        history: Box::new(|_| Ok(Vec::new())),
     };
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
     let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX).unwrap();

@@ -21,7 +21,7 @@ use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
-use crate::admin::rates::Rates;
+use crate::admin::rates::{Dropping, Rates};
 use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
@@ -76,7 +76,7 @@ impl Watched {
             }),
             status: Box::new(move |list| json(&status.status(list))),
             search: Box::new(move |query, zone| search.search(query, zone).map(|found| json(&found))),
-            history: Box::new(move |query| history.history(query).map(|told| json(&told))),
+            history: Box::new(move |query| history.history(query).map(|told| long_json(&told))),
         }
     }
 
@@ -212,7 +212,7 @@ impl Watched {
         let busiest = self.catalogue.busiest();
         let hour = self.rates.hour(gauges.uptime_seconds);
         let not_ready = self.ready().err();
-        let connections = self.connections(&configured, &snapshot, now);
+        let connections = self.connections(&configured, &snapshot, &hour.dropping, now);
         let credentials = self.credentials.as_ref();
         let certificate_trouble = credentials.and_then(|credentials| credentials.certificate_trouble(now));
         let headline = headline::headline(&headline::Situation {
@@ -271,11 +271,22 @@ impl Watched {
     }
 
     /// The status of each connection, those left out first.
-    fn connections(&self, configured: &ConnectionSet, books: &Books, now: u64) -> Vec<ConnectionStatus> {
+    fn connections(
+        &self,
+        configured: &ConnectionSet,
+        books: &Books,
+        dropping: &[Dropping],
+        now: u64,
+    ) -> Vec<ConnectionStatus> {
         let left_out = configured.refused.iter().filter(|refused| !refused.keeps_old);
         let left_out = left_out.map(|refused| left_out_status(refused, books));
         let active = configured.active.iter().map(|connection| {
             let mut status = self.connection(connection, books, now);
+            if let Some(words) = messages::untimely(dropping, &connection.name)
+                && status.state != FlowState::Trouble
+            {
+                (status.state, status.words) = (FlowState::Trouble, words);
+            }
             if let Some(refused) = configured.refused.iter().find(|refused| refused.name == connection.name) {
                 status.refused = Some(refused.reason.clone());
                 status.state = FlowState::Trouble;
@@ -341,6 +352,15 @@ fn left_out_status(refused: &RefusedConnection, books: &Books) -> ConnectionStat
 fn json(answer: &impl Serialize) -> Value {
     // The keys are all strings, and nothing else could fail.
     serde_json::to_value(answer).unwrap_or_else(|error| json!({"error": error.to_string()}))
+}
+
+/// The text of a long answer, made without a copy.
+fn long_json(answer: &impl Serialize) -> Vec<u8> {
+    // As above.
+    let mut text = serde_json::to_vec_pretty(answer).unwrap_or_default();
+    text.push(b'\n');
+    text.shrink_to_fit();
+    text
 }
 
 /// Logs trouble, or soon to be, with the push port's certificate.

@@ -22,6 +22,14 @@ pub(super) const CANVAS_STEP: usize = 3;
 /// Where the id begins in a key: behind the connection, whether there is no id, and whether it is a step's.
 const ID: usize = 6;
 
+/// When a series gave a name: the flush, its newest send in it, and its number; in this order the newest name wins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NameTime {
+    pub(super) flush: u64,
+    pub(super) newest: u32,
+    pub(super) number: usize,
+}
+
 /// A campaign or a Canvas step.
 #[derive(Debug)]
 struct Campaign {
@@ -33,6 +41,8 @@ struct Campaign {
     connection: usize,
     name: Box<str>,
     canvas: Box<str>,
+    /// Since when it has its name, and its Canvas's.
+    named: [NameTime; 2],
     /// How many series belong to it.
     series: u32,
     trend: Trend,
@@ -54,7 +64,7 @@ impl Campaigns {
     }
 
     /// Adds a series: returns the slot of its group, if it has one.
-    pub(super) fn join(&mut self, series: &Series<'_>, now: u64) -> Option<usize> {
+    pub(super) fn join(&mut self, series: &Series<'_>, named: NameTime, now: u64) -> Option<usize> {
         let dimension = dimension_of(series)?;
         self.key.clear();
         self.key.extend_from_slice(&tags::connection_of(series.key).0.to_le_bytes());
@@ -82,20 +92,23 @@ impl Campaigns {
         if let Some(slot) = self.by_key.find(hash, is_it).copied() {
             if let Some(campaign) = self.all.get_mut(slot) {
                 campaign.series += 1;
-                campaign.rename(series);
+                campaign.rename(series, named);
             }
             return Some(slot);
         }
-        let slot = self.all.insert(Campaign {
+        let mut campaign = Campaign {
             hash,
             key: self.key.as_slice().into(),
             dimension,
             connection: tags::connection_of(series.key).index(),
-            name: text_of(name_of(series, dimension)),
-            canvas: text_of(canvas_of(series, dimension)),
+            name: Box::default(),
+            canvas: Box::default(),
+            named: Default::default(),
             series: 1,
             trend: Trend::new(now),
-        });
+        };
+        campaign.rename(series, named);
+        let slot = self.all.insert(campaign);
         let all = &self.all;
         self.by_key.insert_unique(hash, slot, |slot| all.get(*slot).map_or(0, |campaign| campaign.hash));
         Some(slot)
@@ -115,9 +128,9 @@ impl Campaigns {
     }
 
     /// Updates the names of a group by a series.
-    pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>) {
+    pub(super) fn rename(&mut self, slot: usize, series: &Series<'_>, named: NameTime) {
         if let Some(campaign) = self.all.get_mut(slot) {
-            campaign.rename(series);
+            campaign.rename(series, named);
         }
     }
 
@@ -158,11 +171,16 @@ impl Campaigns {
 }
 
 impl Campaign {
-    /// Takes the names of one of its series; an empty one says nothing.
-    fn rename(&mut self, series: &Series<'_>) {
-        let (name, canvas) = (name_of(series, self.dimension), canvas_of(series, self.dimension));
-        for (known, name) in [(&mut self.name, name), (&mut self.canvas, canvas)] {
-            if !name.is_empty() && known.as_bytes() != name {
+    /// Takes the names of one of its series, unless they are older; an empty one says nothing.
+    fn rename(&mut self, series: &Series<'_>, when: NameTime) {
+        let names = [name_of(series, self.dimension), canvas_of(series, self.dimension)];
+        let known = [&mut self.name, &mut self.canvas].into_iter().zip(&mut self.named);
+        for ((known, since), name) in known.zip(names) {
+            if name.is_empty() || when < *since {
+                continue;
+            }
+            *since = when;
+            if known.as_bytes() != name {
                 *known = text_of(name);
             }
         }

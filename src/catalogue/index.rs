@@ -10,7 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns};
+use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns, NameTime};
 use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
 use send_counts::aggregate::tags::{self, Layout, TagText};
@@ -108,8 +108,13 @@ impl SearchIndex {
         self.connections = connections;
     }
 
-    /// Adds a flush's sends to a known series; `None`: it is unknown.
-    pub(super) fn renew(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
+    /// Adds a flush's sends to a known series, by its number in the flush; `None`: it is unknown.
+    pub(super) fn renew(
+        &mut self,
+        layout: &Layout,
+        (number, series): (usize, &Series<'_>),
+        now: u64,
+    ) -> Option<SeriesPlace> {
         if self.entries.is_empty() {
             return None;
         }
@@ -132,14 +137,21 @@ impl SearchIndex {
         if let Some(campaign) = entry.campaign
             && (has_changed || !layout.names_by_id(CAMPAIGN))
         {
-            self.campaigns.rename(campaign, series);
+            let named = self.name_time(number, series);
+            self.campaigns.rename(campaign, series, named);
         }
         self.count(slot, series, now)
     }
 
     /// Adds a new series, whether there is room or not.
-    pub(super) fn add(&mut self, layout: &Layout, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
+    pub(super) fn add(
+        &mut self,
+        layout: &Layout,
+        (number, series): (usize, &Series<'_>),
+        now: u64,
+    ) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
+        let named = self.name_time(number, series);
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry {
             hash,
@@ -147,7 +159,7 @@ impl SearchIndex {
             key: series.key.into(),
             text: text(layout, series),
             text_hash: self.text_hash(series),
-            campaign: self.campaigns.join(series, now),
+            campaign: self.campaigns.join(series, named, now),
             flush: 0,
             flush_sends: 0,
             sends: 0,
@@ -274,6 +286,12 @@ impl SearchIndex {
             self.campaigns.add(campaign, now, sends);
         }
         Some(SeriesPlace { slot, serial })
+    }
+
+    fn name_time(&mut self, number: usize, series: &Series<'_>) -> NameTime {
+        series.points(&mut self.points);
+        let newest = self.points.last().map_or(0, |point| point.bucket);
+        NameTime { flush: self.flush, newest, number }
     }
 
     fn hash(&self, key: &[u8]) -> u64 {

@@ -159,6 +159,37 @@ fn the_busiest_have_the_name_that_was_sent_last_whichever_series_has_it() {
 }
 
 #[test]
+fn of_the_names_of_one_flush_the_busiest_have_that_of_the_newest_send() {
+    let step = |canvas, name| {
+        [
+            (Field::CanvasId, "c1"),
+            (Field::CanvasName, canvas),
+            (Field::CanvasStepId, "s1"),
+            (Field::CanvasStepName, name),
+        ]
+    };
+    let (old, new) = (step("Onboarding", "Welcome"), step("Reception", "Hello"));
+    let bare = [(Field::CanvasId, "c1"), (Field::CanvasStepId, "s1")];
+    let cases: [&[(Fields<'_>, u64, u64)]; 5] = [
+        &[(&old, 1, NOW), (&new, 2, NOW)],
+        &[(&old, 2, NOW), (&new, 1, NOW)],
+        &[(&new, 1, NOW), (&old, 2, NOW - 10)],
+        &[(&new, 2, NOW), (&old, 1, NOW - 10)],
+        &[(&bare, 9, NOW), (&new, 2, NOW - 5), (&old, 1, NOW - 10)],
+    ];
+    for sends in cases {
+        let catalogue = Catalogue::default();
+        // New series, and those that are known.
+        for _ in 0..2 {
+            note(&catalogue, &cut(&layout_as_sent(), sends), NOW);
+            let busiest = catalogue.busiest();
+            let busy = &busiest.steps[0].0;
+            assert_eq!((&*busy.canvas, &*busy.name), ("Reception", "Hello"), "{sends:?}");
+        }
+    }
+}
+
+#[test]
 fn a_last_send_of_a_clock_that_was_ahead_is_not_shown_once_it_is_right() {
     let catalogue = Catalogue::default();
     for now in [NOW, NOW + 300 * 86_400, NOW + 60] {

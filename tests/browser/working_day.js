@@ -26,7 +26,7 @@ const of = (name) => sum(connections.map((one) => one[name]));
 Object.assign(told, {
   uptime_seconds: 6 * 86_400 + 4_000,
   headline: { state: "flowing", words: "Sends flow: 3,412 a second" },
-  rates: { ...told.rates, counted, accepted, dropped, last_minute: { seconds: 62, counted: 211_544, accepted: 210_980, dropped: 0 }, last_send_seconds_ago: 0 },
+  rates: { ...told.rates, counted, accepted, dropped, last_minute: { seconds: 62, accepted_seconds: 62, counted: 211_544, accepted: 210_980, dropped: 0 }, last_send_seconds_ago: 0 },
   queue: { kind: "embedded", depth: 1_204, size_bytes: 61_203_968, size_max_bytes: 4 * 2 ** 30, events_lost: 0, trouble: null },
   connections,
   connections_total: connections.length,

@@ -116,6 +116,33 @@ async fn a_mended_connection_is_not_told_as_in_trouble() {
     assert!(words.starts_with("nothing was sent since its key or URL was changed"), "{words}");
 }
 
+/// Of sends that come too late there is no request, and no outcome of one.
+#[tokio::test]
+async fn a_connection_all_of_whose_sends_are_late_is_in_trouble() {
+    let intake = Intake::start();
+    let forwarder = Configuration::new().connection("acme", &intake.url(), KEY, &[]).start().await;
+    forwarder.push_accepted(sends("c1", "one", 5)).await;
+    forwarder.settled(5).await;
+    let old = support::unix_now() - 7_200;
+    let late = json!({ "events": [{
+        "event_type": "users.messages.email.Send",
+        "id": "00000000-0000-4000-8000-00000000late",
+        "time": old,
+        "properties": { "app_group_id": "one", "campaign_id": "c1" },
+    }] });
+    forwarder.push_accepted(late.to_string()).await;
+    forwarder.settled(6).await;
+    let headline = "Sends of acme are being dropped: too old for Datadog, which takes the last hour";
+    let status = support::eventually("the headline tells of it", async || {
+        let status = ask(&forwarder, "/status").await;
+        (status["headline"]["words"] == headline).then_some(status)
+    })
+    .await;
+    let one = &status["connections"][0];
+    assert_eq!((&one["state"], &status["connections_in_trouble"]), (&json!("trouble"), &json!(1)));
+    assert_eq!(one["words"], "1 send was dropped lately: too old for Datadog, which takes the last hour");
+}
+
 #[tokio::test]
 async fn the_headline_names_the_gravest_cause_and_whom_it_hits() {
     let (good, refusing, failing) = (Intake::start(), Intake::start(), Intake::start());

@@ -104,12 +104,14 @@ impl Client {
         self.json("/status", &[("connections", "all".to_owned())]).await
     }
 
-    /// Searches for the words of `query`.
+    /// Searches for the words of `query`; its days are those of a time zone with an IANA name, or of UTC.
     ///
     /// # Errors
-    /// As for [`Client::status`].
-    pub async fn search(&self, query: &str) -> Result<SearchAnswer, ClientError> {
-        self.json("/search", &[("q", query.to_owned())]).await
+    /// As for [`Client::status`]; the port's own sentence, where it does not know the time zone.
+    pub async fn search(&self, query: &str, time_zone: Option<&str>) -> Result<SearchAnswer, ClientError> {
+        let time_zone = time_zone.map(|zone| ("time_zone", zone.to_owned()));
+        let parameters: Vec<_> = [("q", query.to_owned())].into_iter().chain(time_zone).collect();
+        self.json("/search", &parameters).await
     }
 
     /// Asks what was sent on which day. One answer may not be all: see [`History::next`].
@@ -309,6 +311,28 @@ mod tests {
         let (ended, _) = pages_of(&[r#"{"objects":[{"kind":"\u001b[2J"}]}"#], 1).await;
         let reason = ended.unwrap_err();
         assert!(reason.contains("\u{fffd}[2J") && !reason.contains('\u{1b}'), "{reason:?}");
+    }
+
+    #[tokio::test]
+    async fn a_search_names_the_time_zone_of_its_days() {
+        for (time_zone, asked) in [
+            (Some("Europe/Paris"), "GET /search?q=weekly+news&time_zone=Europe%2FParis "),
+            (None, "GET /search?q=weekly+news "),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = Client::local(listener.local_addr().unwrap(), LONG).unwrap();
+            let mut port = JoinSet::new();
+            port.spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                let length = socket.read(&mut request).await.unwrap();
+                socket.write_all(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                String::from_utf8_lossy(&request[..length]).into_owned()
+            });
+            client.search("weekly news", time_zone).await.unwrap();
+            let request = port.join_next().await.unwrap().unwrap();
+            assert!(request.starts_with(asked), "{request}");
+        }
     }
 
     #[test]

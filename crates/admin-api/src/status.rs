@@ -114,8 +114,10 @@ pub struct SendRates {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SendTotals {
-    /// Over how many seconds it was measured: whole intervals of flushes, fewer shortly after the start.
+    /// Over how many seconds it was measured: whole intervals of flushes, or since the start, shortly after it.
     pub seconds: u64,
+    /// Over how many of them those accepted were measured: whole intervals, fewer shortly after the start.
+    pub accepted_seconds: u64,
     /// Sends that were counted.
     pub counted: u64,
     /// Sends that Datadog accepted.

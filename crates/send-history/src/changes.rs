@@ -33,12 +33,13 @@ pub(crate) struct Landing {
 }
 
 impl Job {
-    /// The size of the job, in points and series.
+    /// The size of the job, in bytes. Who notes the outcome of a flush holds the flush, too, wherever it waits.
     pub(crate) fn size(&self) -> usize {
-        1 + match self {
-            Job::Counted(flushed) => flushed.len(),
-            Job::Landed { series, .. } => series.len(),
-        }
+        size_of::<Self>()
+            + match self {
+                Job::Counted(flushed) => flushed.size(),
+                Job::Landed { series, .. } => series.capacity() * size_of::<u32>(),
+            }
     }
 
     /// The sends that it covers.
@@ -57,6 +58,14 @@ pub(crate) struct RowChanges {
     pub(crate) objects: BTreeSet<u32>,
     /// Sends that were counted or have an outcome; with both, twice.
     sends: u64,
+}
+
+/// Sends of a job that are left out.
+#[derive(Debug, Clone, Copy, Default)]
+struct LeftOut {
+    now: u64,
+    /// When they were counted: there was no room for their objects.
+    before: u64,
 }
 
 impl RowChanges {
@@ -78,29 +87,34 @@ impl RowChanges {
         self.sends
     }
 
-    /// Applies a job. Returns how many sends are left out, for their objects are not known any more.
+    /// Applies a job. Returns how many sends are left out, for there is no room for their objects, or they are not known any more.
     pub(crate) fn take(&mut self, directory: &mut ObjectDirectory, job: &Job) -> u64 {
         let left_out = match job {
-            Job::Counted(flushed) => {
-                self.count(directory, flushed);
-                0
-            }
+            Job::Counted(flushed) => self.count(directory, flushed),
             Job::Landed { flushed, series, landing } => self.land(directory, flushed, series, *landing),
         };
-        self.sends += job.sends().saturating_sub(left_out);
-        left_out
+        self.sends += job.sends().saturating_sub(left_out.before + left_out.now);
+        left_out.now
     }
 
-    fn count(&mut self, directory: &mut ObjectDirectory, flushed: &FlushedSends) {
-        let met: Vec<Option<u32>> = flushed.objects().map(|object| Some(directory.meet(object))).collect();
+    fn count(&mut self, directory: &mut ObjectDirectory, flushed: &FlushedSends) -> LeftOut {
+        let met: Vec<Option<u32>> = flushed.objects().map(|object| directory.meet(object)).collect();
         let (_, numbers) = flushed.numbers.get_or_init(|| (directory.generation, met));
+        let mut left_out = LeftOut::default();
         for point in flushed.points() {
-            for number in point.objects().filter_map(|object| numbers.get(object).copied()?) {
+            let mut is_whole = true;
+            for object in point.objects() {
+                let Some(number) = numbers.get(object).copied().flatten() else {
+                    is_whole = false;
+                    continue;
+                };
                 directory.sent(number, point.time);
                 self.objects.insert(number);
                 self.counts(number, point.time).counted += point.sends;
             }
+            left_out.now += if is_whole { 0 } else { point.sends };
         }
+        left_out
     }
 
     fn land(
@@ -109,10 +123,12 @@ impl RowChanges {
         flushed: &FlushedSends,
         series: &[u32],
         landing: Landing,
-    ) -> u64 {
+    ) -> LeftOut {
         let known = flushed.numbers.get().filter(|(generation, _)| *generation == directory.generation);
-        let Some((_, numbers)) = known else { return sends(flushed.points_of(series)) };
-        let mut left_out = 0;
+        let Some((_, numbers)) = known else {
+            return LeftOut { now: sends(flushed.points_of(series)), before: 0 };
+        };
+        let mut left_out = LeftOut::default();
         let mut points: Vec<SentPoint> = flushed.points_of(series).collect();
         if landing.late > 0 || landing.early > 0 {
             points.sort_unstable_by_key(|point| point.time);
@@ -121,10 +137,14 @@ impl RowChanges {
             if sends == 0 {
                 return;
             }
-            let mut is_whole = true;
-            for number in point.objects().filter_map(|object| numbers.get(object).copied()?) {
+            let (mut is_known, mut was_known) = (true, true);
+            for object in point.objects() {
+                let Some(number) = numbers.get(object).copied().flatten() else {
+                    was_known = false;
+                    continue;
+                };
                 if directory.get(number).is_none() {
-                    is_whole = false;
+                    is_known = false;
                     continue;
                 }
                 let counts = self.counts(number, point.time);
@@ -134,7 +154,11 @@ impl RowChanges {
                     Some(reason) => counts.drop_for(reason, sends),
                 }
             }
-            left_out += if is_whole { 0 } else { sends };
+            match (was_known, is_known) {
+                (false, _) => left_out.before += sends,
+                (true, false) => left_out.now += sends,
+                (true, true) => {}
+            }
         };
         let mut early_left = landing.early;
         for point in points.iter_mut().rev() {
@@ -267,5 +291,18 @@ mod tests {
         changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
         let mut other = ObjectDirectory::read(7, 0, []);
         assert_eq!(changes.take(&mut other, &landed(&flushed, &[0], None, 0, 0)), 1);
+    }
+
+    #[test]
+    fn the_outcome_of_sends_that_were_left_out_when_they_were_counted_is_not_counted_again() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        directory.bytes_max = Some(0);
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("1")], [(0, 3)]);
+        flushed.series([], [(0, 9)]);
+        let flushed = Arc::new(flushed);
+        assert_eq!(changes.take(&mut directory, &Job::Counted(Arc::clone(&flushed))), 3);
+        assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0, 1], None, 0, 0)), 0);
+        assert_eq!((changes.rows.len(), changes.sends()), (0, 0));
     }
 }

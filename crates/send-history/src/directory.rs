@@ -66,6 +66,8 @@ pub(crate) struct ObjectDirectory {
     pub(crate) generation: u64,
     /// No send is later than this Unix second; `None`: the clock says nothing.
     pub(crate) latest: Option<u64>,
+    /// The memory beyond which no new object is taken; `None`: there is no bound.
+    pub(crate) bytes_max: Option<u64>,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
     next: u32,
@@ -86,21 +88,24 @@ impl ObjectDirectory {
         directory
     }
 
-    /// The number of an object, which is added if it is new; its names are updated. An empty one says nothing: an event may
-    /// come without it.
-    pub(crate) fn meet(&mut self, object: SentObject) -> u32 {
+    /// The number of an object, which is added if it is new and there is room; its names are updated. An empty one says
+    /// nothing: an event may come without it.
+    pub(crate) fn meet(&mut self, object: SentObject) -> Option<u32> {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
             if let Some(known) = self.all.get_mut(&number) {
                 self.bytes = self.bytes.saturating_sub(bytes(known));
                 known.update(object);
                 self.bytes += bytes(known);
             }
-            return number;
+            return Some(number);
+        }
+        if self.bytes_max.is_some_and(|bytes_max| self.bytes + bytes(&object) > bytes_max) {
+            return None;
         }
         let number = self.next;
         self.next = self.next.saturating_add(1);
         self.insert(number, object);
-        number
+        Some(number)
     }
 
     /// Notes a send of an object. A last send that can't be is of a clock that was ahead, and gives way.
@@ -122,6 +127,11 @@ impl ObjectDirectory {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// The memory of all objects.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The first day (UTC, since 1970) for which this holds: the objects last sent on it or later take no more than
@@ -209,11 +219,11 @@ mod tests {
     #[test]
     fn an_object_keeps_its_number_and_gets_its_newest_name() {
         let mut directory = ObjectDirectory::default();
-        let first = directory.meet(object("1", "Weekly"));
+        let first = directory.meet(object("1", "Weekly")).unwrap();
         directory.sent(first, 50);
         directory.sent(first, 40);
-        assert_ne!(directory.meet(object("2", "Weekly")), first);
-        assert_eq!(directory.meet(object("1", "Monthly")), first);
+        assert_ne!(directory.meet(object("2", "Weekly")), Some(first));
+        assert_eq!(directory.meet(object("1", "Monthly")), Some(first));
         let known = directory.get(first).unwrap();
         assert_eq!((known.name.as_str(), known.last_send), ("Monthly", 50));
         let again =
@@ -232,8 +242,8 @@ mod tests {
             ..object("1", "Welcome")
         };
         let bare = SentObject { kind: ObjectKind::Step, ..object("1", "") };
-        let number = directory.meet(whole.clone());
-        assert_eq!(directory.meet(bare), number);
+        let number = directory.meet(whole.clone()).unwrap();
+        assert_eq!(directory.meet(bare), Some(number));
         assert_eq!(directory.get(number), Some(&whole));
         assert_eq!(directory.bytes, bytes(&whole));
     }
@@ -241,7 +251,7 @@ mod tests {
     #[test]
     fn a_last_send_of_a_clock_that_was_ahead_gives_way() {
         let mut directory = ObjectDirectory::default();
-        let number = directory.meet(object("1", "Weekly"));
+        let number = directory.meet(object("1", "Weekly")).unwrap();
         let mut last_send = |time, latest| {
             directory.latest = latest;
             directory.sent(number, time);
@@ -256,7 +266,7 @@ mod tests {
     fn what_was_sent_longest_ago_makes_room() {
         let mut directory = ObjectDirectory::default();
         for (id, day) in [("1", 10), ("2", 30), ("3", 20)] {
-            let number = directory.meet(object(id, ""));
+            let number = directory.meet(object(id, "")).unwrap();
             directory.sent(number, day * crate::DAY + 900);
         }
         let bytes_of = |objects| objects * bytes(&object("1", ""));
@@ -268,6 +278,16 @@ mod tests {
         assert_eq!(directory.sent_before(30), [0, 2]);
         directory.forget(&[0, 2]);
         assert_eq!((directory.len(), directory.bytes), (1, bytes(&object("2", ""))));
-        assert_eq!(directory.meet(object("1", "")), 3);
+        assert_eq!(directory.meet(object("1", "")), Some(3));
+    }
+
+    #[test]
+    fn what_is_new_beyond_the_bound_is_not_taken_and_what_is_known_goes_on() {
+        let mut directory =
+            ObjectDirectory { bytes_max: Some(2 * bytes(&object("1", ""))), ..Default::default() };
+        let met = ["1", "2", "3", "1"].map(|id| directory.meet(object(id, "")));
+        assert_eq!(met, [Some(0), Some(1), None, Some(0)]);
+        directory.forget(&[0]);
+        assert_eq!(directory.meet(object("3", "")), Some(2));
     }
 }

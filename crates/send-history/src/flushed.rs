@@ -62,6 +62,9 @@ pub(crate) fn sends(points: impl Iterator<Item = SentPoint>) -> u64 {
     points.filter(|point| point.objects().next().is_some()).map(|point| point.sends).sum()
 }
 
+/// Texts of an object: id, name, Canvas's id and name, app group.
+const TEXTS: usize = 5;
+
 /// The ends of an object's fields.
 #[derive(Debug, Clone, Copy)]
 struct ObjectSpan {
@@ -71,7 +74,16 @@ struct ObjectSpan {
     start: usize,
     /// The end of its identity.
     identity_end: usize,
-    ends: [usize; 5],
+    ends: [usize; TEXTS],
+    /// The newest send of the series that each text is of, in Unix seconds.
+    times: [u32; TEXTS],
+}
+
+impl ObjectSpan {
+    fn texts(&self) -> [Range<usize>; TEXTS] {
+        let mut start = self.start;
+        self.ends.map(|end| std::mem::replace(&mut start, end)..end)
+    }
 }
 
 /// The sends of one flush.
@@ -110,19 +122,30 @@ impl FlushedSends {
         objects: impl IntoIterator<Item = ObjectFields<'f>>,
         points: impl IntoIterator<Item = (u32, u64)>,
     ) {
+        let first = self.points.len();
+        self.starts.push(first);
+        // Without an object, too: what is left out of a request may be theirs.
+        let point = |(time, sends)| SentPoint { objects: [NONE; OBJECTS_MAX], time, sends };
+        self.points.extend(points.into_iter().map(point));
+        let newest = self.points[first..].iter().map(|point| point.time).max().unwrap_or_default();
         let mut numbers = [NONE; OBJECTS_MAX];
         for (number, fields) in numbers.iter_mut().zip(objects) {
-            *number = self.intern(&fields);
+            *number = self.intern(&fields, newest);
         }
-        self.starts.push(self.points.len());
-        // Without an object, too: what is left out of a request may be theirs.
-        let point = |(time, sends)| SentPoint { objects: numbers, time, sends };
-        self.points.extend(points.into_iter().map(point));
+        for point in &mut self.points[first..] {
+            point.objects = numbers;
+        }
     }
 
-    /// The size, in points.
-    pub(crate) fn len(&self) -> usize {
-        self.points.len()
+    /// The size, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.arena.capacity()
+            + self.objects.capacity() * size_of::<ObjectSpan>()
+            + self.index.allocation_size()
+            + self.starts.capacity() * size_of::<usize>()
+            + self.points.capacity() * size_of::<SentPoint>()
+            // Their numbers in the directory.
+            + self.objects.len() * size_of::<Option<u32>>()
     }
 
     pub(crate) fn sends(&self) -> u64 {
@@ -146,12 +169,8 @@ impl FlushedSends {
     /// The objects, for the directory.
     pub(crate) fn objects(&self) -> impl Iterator<Item = SentObject> {
         self.objects.iter().map(|span| {
-            let mut start = span.start;
-            let [id, name, canvas_id, canvas_name, app_group_id] = span.ends.map(|end| {
-                let text = String::from_utf8_lossy(&self.arena[start..end]).into_owned();
-                start = end;
-                text
-            });
+            let [id, name, canvas_id, canvas_name, app_group_id] =
+                span.texts().map(|text| String::from_utf8_lossy(&self.arena[text]).into_owned());
             let connection = self.connections.get(span.connection).map(ToString::to_string);
             SentObject {
                 kind: span.kind,
@@ -166,10 +185,11 @@ impl FlushedSends {
         })
     }
 
-    /// The number of an object. Its id identifies it, or without one its name, its Canvas and its app group.
-    fn intern(&mut self, fields: &ObjectFields<'_>) -> u32 {
+    /// The number of an object of a series, whose last send was at the Unix second `newest`. Its id identifies it, or without one its
+    /// name, its Canvas and its app group.
+    fn intern(&mut self, fields: &ObjectFields<'_>, newest: u32) -> u32 {
         let start = self.arena.len();
-        let mut ends = [0; 5];
+        let mut ends = [0; TEXTS];
         let of_canvas = [fields.canvas_id, fields.canvas_name, fields.app_group_id];
         let values = [fields.id, fields.name].into_iter().chain(of_canvas);
         let mut identity_end = start;
@@ -187,11 +207,13 @@ impl FlushedSends {
             start,
             identity_end,
             ends,
+            times: [0; TEXTS],
         };
+        span.times = span.texts().map(|text| if text.is_empty() { 0 } else { newest });
         span.hash = self.hash(&span);
         let known = self.index.find(span.hash, |number| self.is_same(*number, &span)).copied();
         if let Some(known) = known {
-            self.arena.truncate(start);
+            self.renew(known as usize, &span);
             return known;
         }
         let number = u32::try_from(self.objects.len()).unwrap_or(NONE);
@@ -199,6 +221,33 @@ impl FlushedSends {
         let objects = &self.objects;
         self.index.insert_unique(span.hash, number, |number| objects[*number as usize].hash);
         number
+    }
+
+    /// Gives a known object the texts of a newer series of it, which are the last ones in the arena. An empty one says nothing.
+    fn renew(&mut self, number: usize, of_series: &ObjectSpan) {
+        let known = self.objects[number];
+        let mut renewed = ObjectSpan { start: self.arena.len(), ..known };
+        let mut has_changed = false;
+        for (at, (old, new)) in known.texts().into_iter().zip(of_series.texts()).enumerate() {
+            let is_newer = !new.is_empty() && of_series.times[at] >= known.times[at];
+            has_changed |= is_newer && self.arena[old.clone()] != self.arena[new.clone()];
+            renewed.times[at] = known.times[at].max(of_series.times[at]);
+            self.arena.extend_from_within(if is_newer { new } else { old });
+            renewed.ends[at] = self.arena.len();
+        }
+        if !has_changed {
+            self.arena.truncate(of_series.start);
+            self.objects[number].times = renewed.times;
+            return;
+        }
+        // The texts move to the place of those of the series.
+        let gap = renewed.start - of_series.start;
+        self.arena.copy_within(renewed.start.., of_series.start);
+        self.arena.truncate(self.arena.len() - gap);
+        renewed.start -= gap;
+        renewed.ends = renewed.ends.map(|end| end - gap);
+        renewed.identity_end = renewed.start + (known.identity_end - known.start);
+        self.objects[number] = renewed;
     }
 
     fn hash(&self, span: &ObjectSpan) -> u64 {
@@ -251,7 +300,7 @@ mod tests {
         }
         let told: Vec<_> = flushed.objects().map(|o| (o.connection, o.id, o.name, o.app_group_id)).collect();
         let all = [
-            ("acme", "1", "a", "g"),
+            ("acme", "1", "another name", "h"),
             ("acme", "", "a", "g"),
             ("acme", "", "a", "h"),
             ("acme", "", "ag", ""),
@@ -273,5 +322,34 @@ mod tests {
             flushed.points_of(&[2]).flat_map(|point| point.objects().collect::<Vec<_>>()).collect();
         assert_eq!(objects, [1, 0]);
         assert_eq!(flushed.sends(), 10);
+    }
+
+    #[test]
+    fn an_object_has_the_name_of_its_newest_series_in_a_flush_and_no_text_that_is_known_is_lost() {
+        let step = |name: &'static str, canvas: &'static str| ObjectFields {
+            kind: ObjectKind::Step,
+            name: name.as_bytes(),
+            canvas_name: canvas.as_bytes(),
+            ..campaign("s", "", "")
+        };
+        for (series, name, canvas) in [
+            (vec![(step("Old", ""), 10), (step("New", ""), 20)], "New", ""),
+            (vec![(step("New", "Onboarding"), 20), (step("Old", "Before"), 10)], "New", "Onboarding"),
+            // Of one time the later series has the newer name.
+            (vec![(step("Old", ""), 10), (step("New", ""), 10)], "New", ""),
+            (vec![(step("", ""), 20), (step("Named", "Onboarding"), 10)], "Named", "Onboarding"),
+            (vec![(step("Named", "Onboarding"), 10), (step("", ""), 20)], "Named", "Onboarding"),
+            (vec![(step("", ""), 30), (step("New", ""), 20), (step("Old", "Canvas"), 10)], "New", "Canvas"),
+        ] {
+            let mut flushed = FlushedSends::new(vec!["acme".into()]);
+            flushed.series([campaign("s", "a campaign of this id", "")], [(99, 1)]);
+            for (fields, time) in series {
+                flushed.series([fields], [(5, 1), (time, 1)]);
+            }
+            flushed.series([campaign("other", "Other", "")], [(1, 1)]);
+            let told: Vec<_> = flushed.objects().map(|one| (one.id, one.name, one.canvas_name)).collect();
+            assert_eq!(told[1], ("s".into(), name.into(), canvas.into()));
+            assert_eq!((told.len(), &*told[0].1, &*told[2].1), (3, "a campaign of this id", "Other"));
+        }
     }
 }

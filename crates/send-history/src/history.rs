@@ -22,8 +22,8 @@ use crate::time_range::{DaySends, TimeRange};
 /// How often changes are written; a kill loses that much of the history.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Points and series that may wait for the thread; some 30 bytes each.
-pub(crate) const WAITING_MAX: usize = 2_000_000;
+/// Bytes that may wait for the thread: two million series of few campaigns, or half a million each of its own.
+pub(crate) const WAITING_MAX: usize = 128 << 20;
 
 /// The history of sends.
 #[derive(Debug)]
@@ -81,6 +81,7 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) jobs: Vec<Job>,
+    /// Of the jobs, in bytes.
     pub(crate) size: usize,
     pub(crate) is_stopping: bool,
     is_ended: bool,
@@ -112,6 +113,9 @@ impl SendHistory {
                 tracing::error!(
                     "the thread of the history of sends ended in a panic: from here on no history is kept"
                 );
+                let trouble = "the thread of the history of sends ended in a panic".to_owned();
+                let mut state = lock(&keeper.shared().state);
+                *state = HistoryState { trouble: Some(trouble), ..HistoryState::default() };
             }
             // The file is closed before the end is announced.
             let shared = keeper.close();
@@ -143,13 +147,14 @@ impl SendHistory {
     }
 
     fn hand_over(&self, job: Job) -> bool {
+        let size = job.size();
         let mut inbox = lock(&self.shared.inbox);
-        if inbox.is_closed || inbox.is_ended || inbox.size >= WAITING_MAX {
+        if inbox.is_closed || inbox.is_ended || inbox.size + size > WAITING_MAX {
             drop(inbox);
             self.shared.left_out.fetch_add(job.sends(), Ordering::Relaxed);
             return false;
         }
-        inbox.size += job.size();
+        inbox.size += size;
         inbox.jobs.push(job);
         true
     }

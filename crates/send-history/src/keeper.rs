@@ -18,6 +18,24 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// Rows that may wait for a disk that accepts no writes.
 const ROWS_MAX: usize = 200_000;
 
+/// Bytes of a row in the file, with its object, where both are new.
+const ROW_BYTES: u64 = 256;
+
+/// Bytes that the names may have in memory.
+const fn names_max(settings: &HistorySettings) -> u64 {
+    settings.size_max / 8
+}
+
+/// Bytes beyond which no new name is taken, until days have left.
+const fn new_names_max(settings: &HistorySettings) -> u64 {
+    settings.size_max / 16 * 3
+}
+
+/// Bytes that are written without a look at the bound of the file.
+const fn write_bytes_max(settings: &HistorySettings) -> u64 {
+    settings.size_max / 40
+}
+
 /// The state of the thread.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -41,10 +59,12 @@ struct LoggedState {
     trouble: Option<String>,
     left_out: u64,
     at: Option<Instant>,
+    full_at: Option<Instant>,
 }
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, settings: HistorySettings) -> Self {
+        shared.directory_mut().bytes_max = Some(new_names_max(&settings));
         Self {
             shared,
             settings,
@@ -68,8 +88,7 @@ impl Keeper {
                 std::mem::take(&mut inbox.jobs)
             };
             self.heed_clock(now);
-            self.digest(&jobs);
-            drop(jobs);
+            self.work(jobs, now);
             self.heed_readers(now);
             self.write(now);
             self.tell_of_left_out();
@@ -109,6 +128,10 @@ impl Keeper {
         }
     }
 
+    pub(crate) const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Closes the file.
     pub(crate) fn close(mut self) -> Arc<Shared> {
         *lock(&self.shared.file) = None;
@@ -141,6 +164,7 @@ impl Keeper {
                 // It is another file, or another process has written: the numbers are not ours.
                 let mut directory = self.shared.directory_mut();
                 *directory = ObjectDirectory::read(directory.generation + 1, objects.next, objects.all);
+                directory.bytes_max = Some(new_names_max(&self.settings));
                 self.shared.left_out.fetch_add(self.changes.sends(), Ordering::Relaxed);
                 self.changes = RowChanges::default();
             }
@@ -177,6 +201,16 @@ impl Keeper {
         self.shared.directory_mut().latest = latest;
     }
 
+    /// Applies the jobs, and writes as soon as there is much to write.
+    fn work(&mut self, jobs: Vec<Job>, now: u64) {
+        for job in jobs {
+            self.digest(&[job]);
+            if self.changes.rows.len() as u64 * ROW_BYTES >= write_bytes_max(&self.settings) {
+                self.write(now);
+            }
+        }
+    }
+
     /// Applies the jobs.
     fn digest(&mut self, jobs: &[Job]) {
         let mut left_out = 0;
@@ -192,7 +226,7 @@ impl Keeper {
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
     }
 
-    /// Writes the changes, and checks the bounds every minute.
+    /// Writes the changes, and checks the bounds every minute, and when one of them may be reached.
     fn write(&mut self, now: u64) {
         let Some(store) = &mut self.store else { return };
         let is_due = self.trimmed.is_none_or(|trimmed| trimmed.elapsed() >= AGAIN);
@@ -211,7 +245,8 @@ impl Keeper {
         if let Err(error) = store.correct_since(now) {
             return self.lose(error, now);
         }
-        if is_due {
+        let is_much = store.written >= write_bytes_max(&self.settings);
+        if is_due || is_much || self.shared.directory().bytes() > names_max(&self.settings) {
             self.trimmed = Some(Instant::now());
             if let Err(error) = self.trim(now) {
                 return self.lose(error, now);
@@ -243,13 +278,17 @@ impl Keeper {
         let excess = if used > most { used - enough } else { 0 };
         let (before, gone) = {
             let directory = self.shared.directory();
-            let before = directory.first_day_within(self.settings.size_max / 8).max(aged);
+            let before = directory.first_day_within(names_max(&self.settings)).max(aged);
             (before, directory.sent_before(before))
         };
         let since = store.since;
         let first = store.trim(now, before, excess, &gone)?;
         self.shared.directory_mut().forget(&gone);
         if first > aged && store.since > since {
+            if self.told.full_at.is_some_and(|at| at.elapsed() < AGAIN) {
+                return Ok(());
+            }
+            self.told.full_at = Some(Instant::now());
             tracing::info!(
                 bytes = used,
                 objects_left = self.shared.directory().len(),

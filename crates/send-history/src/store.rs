@@ -66,6 +66,8 @@ pub(crate) struct Store {
     pub(crate) since: u64,
     /// By which it ages.
     pub(crate) believed: BelievedDay,
+    /// Bytes of rows and objects that were written since the last [trim](Self::trim).
+    pub(crate) written: u64,
 }
 
 /// What a file says of itself.
@@ -99,7 +101,7 @@ impl Store {
         let file = RedbFile::open(&settings.directory, &KIND)?;
         let (marks, objects) = file.write(|write| Ok((read_all(write, now)?, true)))?;
         let StoredMarks { since, turn, believed } = marks;
-        Ok((Self { file: Arc::new(file), turn, since, believed }, objects))
+        Ok((Self { file: Arc::new(file), turn, since, believed, written: 0 }, objects))
     }
 
     /// Bytes of the file.
@@ -113,7 +115,8 @@ impl Store {
         changes: &RowChanges,
         directory: &ObjectDirectory,
     ) -> Result<(), FileFault> {
-        self.file.write(|write| {
+        let written = self.file.write(|write| {
+            let mut written = 0;
             let mut rows = write.open_table(ROWS)?;
             for (key, change) in &changes.rows {
                 let mut sends = match rows.get(key)? {
@@ -121,19 +124,23 @@ impl Store {
                     None => Row::default(),
                 };
                 sends.add(change);
-                rows.insert(key, sends.pack(*key).ok_or_else(unpackable)?.as_slice())?;
+                let packed = sends.pack(*key).ok_or_else(unpackable)?;
+                written += packed.len() as u64;
+                rows.insert(key, packed.as_slice())?;
             }
             let mut objects = write.open_table(OBJECTS)?;
             for number in &changes.objects {
                 if let Some(object) = directory.get(*number) {
                     let packed = row::pack(object, &number.to_le_bytes()).ok_or_else(unpackable)?;
+                    written += packed.len() as u64;
                     objects.insert(number, packed.as_slice())?;
                 }
             }
             write.open_table(META)?.insert(TURN, self.turn + 1)?;
-            Ok(((), true))
+            Ok((written, true))
         })?;
         self.turn += 1;
+        self.written += written;
         Ok(())
     }
 
@@ -209,6 +216,7 @@ impl Store {
             Ok(((first, since), true))
         })?;
         self.since = since;
+        self.written = 0;
         Ok(first)
     }
 }

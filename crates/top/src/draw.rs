@@ -110,8 +110,11 @@ fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
         (0, _) => None,
         (some, all) => Some(format!("{some} of {all} in trouble")),
     };
+    // An older forwarder measures both over the same time.
+    let accepted_seconds =
+        if minute.accepted_seconds == 0 { minute.seconds } else { minute.accepted_seconds };
     let parts = [
-        format!("{}/s {accepted}", rate(minute.accepted, minute.seconds)),
+        format!("{}/s {accepted}", rate(minute.accepted, accepted_seconds)),
         format!("{} dropped in {lately}", grouped(minute.dropped)),
         format!("{} queued", grouped(status.queue.depth)),
         books.to_owned(),

@@ -23,6 +23,7 @@ mod draw;
 mod state;
 mod table;
 mod terminal;
+mod time_zone;
 
 pub use self::draw::{Paint, draw};
 pub use self::state::{KeyEffect, Pane, Sort, TopState};

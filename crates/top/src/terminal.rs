@@ -1,5 +1,7 @@
 //! The terminal, and the loop: keys, answers, the clock.
 
+use std::env;
+use std::fs;
 use std::future::poll_fn;
 use std::io::{self, IsTerminal as _};
 use std::process;
@@ -19,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::draw::{Paint, draw};
 use crate::state::{KeyEffect, SearchTurns, TopState};
+use crate::time_zone;
 
 /// How often to poll, and the longest interval while there is no answer.
 const POLL: Duration = Duration::from_secs(2);
@@ -67,7 +70,7 @@ pub async fn run(url: &str) -> Result<(), TopError> {
         return Err(TopError::NoTerminal);
     }
     let client = Client::new(url, TIMEOUT)?;
-    let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colours = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut guards = JoinSet::new();
     let signalled = Arc::new(Notify::new());
     guards.spawn(guard(Ends::new()?, Arc::clone(&signalled)));
@@ -129,6 +132,7 @@ async fn look(
     let mut events = read_events()?;
     let mut requests: JoinSet<Answered> = JoinSet::new();
     let mut turns = SearchTurns::default();
+    let time_zone = time_zone_of_machine();
     let mut ticks = tokio::time::interval(TICK);
     let (mut next_poll, mut pause) = (Instant::now(), POLL);
     let (mut answered_at, mut is_asking) = (Instant::now(), false);
@@ -174,14 +178,25 @@ async fn look(
             _ = ticks.tick() => None,
         };
         if let Some(query) = query {
-            requests.spawn(search(client.clone(), query));
+            requests.spawn(search(client.clone(), query, time_zone.clone()));
         }
     }
 }
 
-async fn search(client: Client, query: String) -> Answered {
-    let answer = client.search(&query).await.map_err(|error| error.to_string());
-    Answered::Search(query, answer)
+fn time_zone_of_machine() -> Option<Arc<str>> {
+    let local = fs::read_link("/etc/localtime").ok();
+    time_zone::name_of(env::var("TZ").ok().as_deref(), local.as_deref()).map(Into::into)
+}
+
+async fn search(client: Client, query: String, time_zone: Option<Arc<str>>) -> Answered {
+    let mut answer = client.search(&query, time_zone.as_deref()).await;
+    // Rules of this machine, or a time zone that is newer than the forwarder.
+    if time_zone.is_some()
+        && answer.as_ref().is_err_and(|error| error.to_string().contains("not a time zone"))
+    {
+        answer = client.search(&query, None).await;
+    }
+    Answered::Search(query, answer.map_err(|error| error.to_string()))
 }
 
 /// Reads the terminal's events on a thread of its own, which ends with the process.

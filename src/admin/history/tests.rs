@@ -144,19 +144,19 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
         (
             "1",
             FlowState::Flowing,
-            "last sent Sat 28 Mar 2026, 13:00: 1,100 sends that day, all accepted by Datadog",
+            "last sent Sat 28 Mar 2026, 13:00 CET: 1,100 sends that day, all accepted by Datadog",
             "the same day a week before 1,000 (+10 %); last 7 days 1,100, the 7 before 1,000 (+10 %)",
         ),
         (
             "2",
             FlowState::Trouble,
-            "last sent Fri 27 Mar 2026, 13:00: 4 sends that day, 0 accepted by Datadog, 4 dropped (http_403 4)",
+            "last sent Fri 27 Mar 2026, 13:00 CET: 4 sends that day, 0 accepted by Datadog, 4 dropped (http_403 4)",
             "the same day a week before 0; last 7 days 4, the 7 before 0",
         ),
         (
             "3",
             FlowState::Flowing,
-            "last sent Wed 28 Jan 2026, 13:00: 7 sends that day, all accepted by Datadog",
+            "last sent Wed 28 Jan 2026, 13:00 CET: 7 sends that day, all accepted by Datadog",
             "last 7 days 0, the 7 before 0",
         ),
     ];
@@ -191,4 +191,71 @@ fn what_a_dry_run_printed_is_said_to_be_printed() {
     assert_eq!(words("worse"), (FlowState::Trouble, worse.to_owned()));
     let day = &ask(&history, "id=2").unwrap().objects[0].days[0];
     assert_eq!((day.counted, day.accepted, day.printed, day.dropped.len()), (7, 4, 3, 0));
+}
+
+/// So little room that no day stays.
+#[test]
+fn of_a_campaign_whose_days_have_left_it_is_said_that_nothing_is_known_any_more() {
+    for dropped in [Some("http_403"), None] {
+        let directory = tempfile::tempdir().unwrap();
+        let whole = HistorySettings::new(directory.path().to_owned());
+        let history = SendHistory::start(&whole, || NOON - 90 * DAY).unwrap();
+        assert!(history.is_open_within(LONG));
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        let fields =
+            ObjectFields { id: b"1", name: b"Old newsletter", ..ObjectFields::of(ObjectKind::Campaign) };
+        flushed.series([fields], [(u32::try_from(NOON - 60 * DAY).unwrap(), 7)]);
+        let flushed = history.note(flushed).unwrap();
+        history.land(&flushed, vec![0], dropped, 0, 0);
+        assert!(history.stop(LONG));
+
+        let little = HistorySettings { size_max: 16 << 10, ..whole };
+        let history = SendHistory::start(&little, || NOON - 59 * DAY).unwrap();
+        assert!(history.is_open_within(LONG) && history.stop(LONG));
+        let history = SendHistory::start(&little, || NOON - 59 * DAY).unwrap();
+        assert!(history.is_open_within(LONG));
+        let found = search(Some(&history), "newsletter", "Europe/Paris", NOON).unwrap().objects.remove(0);
+        let words = "last sent Wed 28 Jan 2026, 13:00 CET; what became of it is not known any more (the history begins \
+                     Thu 29 Jan 2026, 01:00 CET)";
+        assert_eq!((found.state, &*found.words), (FlowState::Quiet, words));
+        assert_eq!(fate(&FateCounts::default()).0, FlowState::Quiet);
+    }
+}
+
+/// The days of more campaigns than one answer tells come with the next ones, each once.
+#[test]
+fn an_answer_has_so_many_days_of_campaigns_at_most_and_says_where_the_next_one_begins() {
+    const CAMPAIGNS: usize = 300;
+    let days: Vec<u64> = (0..400).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings::new(directory.path().to_owned());
+    let history = SendHistory::start(&settings, || NOON).unwrap();
+    assert!(history.is_open_within(LONG));
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    for number in 0..CAMPAIGNS {
+        let id = number.to_string();
+        let fields = ObjectFields { id: id.as_bytes(), ..ObjectFields::of(ObjectKind::Campaign) };
+        flushed.series([fields], days.iter().map(|day| (u32::try_from(NOON - day * DAY).unwrap(), 1)));
+    }
+    let dropped = (CAMPAIGNS / 2..CAMPAIGNS).map(|number| u32::try_from(number).unwrap()).collect();
+    let flushed = history.note(flushed).unwrap();
+    history.land(&flushed, dropped, Some("timeout"), 0, 0);
+    assert!(history.stop(LONG));
+    let history = SendHistory::start(&settings, || NOON).unwrap();
+    assert!(history.is_open_within(LONG));
+
+    let (mut pages, mut ids, mut after) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = ask(&history, &format!("from=2025-02-23&to=2026-03-29&limit=5000{after}")).unwrap();
+        let days: usize =
+            page.objects.iter().flat_map(|object| &object.days).map(|day| 1 + day.dropped.len()).sum();
+        assert!(days <= OBJECT_DAYS_MAX, "{days}");
+        pages.push(page.objects.len());
+        ids.extend(page.objects.into_iter().map(|object| object.id));
+        let Some(next) = page.next else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(ids, (0..CAMPAIGNS).map(|number| number.to_string()).collect::<Vec<_>>());
+    // Of drops the reason counts, too.
+    assert_eq!(pages, [125, 75, 62, 38]);
 }

@@ -88,3 +88,20 @@ fn of_a_dry_run_it_is_said_that_nothing_was_sent() {
         assert_eq!(connection(&books, &eu1(dry_run), 100), (FlowState::Quiet, words.into()));
     }
 }
+
+#[test]
+fn drops_that_no_request_tells_are_told_of_their_connection() {
+    let drops = |connection: &str, reason, sends| Dropping { connection: connection.into(), reason, sends };
+    let dropping = [
+        drops("acme", DropReason::Failed(FailureReason::Timeout), 900),
+        drops("beta", DropReason::Early, 1),
+        drops("acme", DropReason::Late, 1_500),
+        drops("acme", DropReason::Early, 5),
+        drops("gamma", DropReason::Failed(FailureReason::Timeout), 1),
+    ];
+    let told = |name| untimely(&dropping, name);
+    let late = "1,500 sends were dropped lately: too old for Datadog, which takes the last hour";
+    assert_eq!(told("acme").as_deref(), Some(late));
+    let early = "1 send was dropped lately: too far in the future for Datadog";
+    assert_eq!((told("beta").as_deref(), told("gamma")), (Some(early), None));
+}

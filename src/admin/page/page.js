@@ -209,13 +209,12 @@ function showHead(status) {
   say($("uptime"), `up for ${ago(status.uptime_seconds)}`);
   document.title = `${BADGES[state] ?? "?"} ${words} – braze-datadog`;
   const minute = status.rates.last_minute;
-  const rate = (sends) => perSecond(sends / minute.seconds);
   const waiting = status.queue.depth;
   const balanced = status.books.balanced;
   const troubled = status.connections_in_trouble;
   const isDry = onlyDryRuns(status);
   list($("facts"), [
-    { value: rate(minute.accepted), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
+    { value: perSecond(minute.accepted / minute.accepted_seconds), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
     { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },

@@ -501,12 +501,93 @@ fn a_clock_that_is_not_set_at_the_start_does_not_make_the_history_longer() {
 fn what_is_handed_over_too_fast_is_left_out_and_counted() {
     let shared = Arc::new(Shared::default());
     let history = SendHistory { shared: Arc::clone(&shared) };
-    lock(&shared.inbox).size = WAITING_MAX - 2;
+    lock(&shared.inbox).size = WAITING_MAX - counted(MIDNIGHT).size();
     let flushed = send(&history, &[("1", "Weekly")], MIDNIGHT).unwrap();
     history.land(&flushed, vec![0], None, 0, 0);
     assert!(send(&history, &[("1", "Weekly"), ("2", "Other")], MIDNIGHT).is_none());
     assert_eq!(history.state().left_out, 3);
     assert_eq!(lock(&shared.inbox).jobs.len(), 1);
+}
+
+#[test]
+fn a_flush_that_would_take_what_waits_beyond_its_bound_is_left_out() {
+    let shared = Arc::new(Shared::default());
+    let history = SendHistory { shared: Arc::clone(&shared) };
+    lock(&shared.inbox).size = WAITING_MAX - 100;
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_none());
+    assert_eq!((history.state().left_out, lock(&shared.inbox).size), (1, WAITING_MAX - 100));
+}
+
+#[test]
+fn what_waits_is_measured_with_its_texts() {
+    let size_of = |name: &str| {
+        let mut flushed = FlushedSends::new(vec!["acme".into()]);
+        flushed.series([campaign("1", name)], [(u32::try_from(MIDNIGHT).unwrap(), 1)]);
+        Job::Counted(Arc::new(flushed)).size()
+    };
+    assert!(size_of(&"x".repeat(100_000)) >= size_of("Weekly") + 90_000);
+}
+
+#[test]
+fn a_panic_of_its_thread_is_told_as_trouble() {
+    let directory = tempfile::tempdir().unwrap();
+    let history =
+        SendHistory::start_with(&settings(directory.path()), || panic!("on purpose"), SOON).unwrap();
+    assert!(history.stop(LONG));
+    let HistoryState { since, trouble, .. } = history.state();
+    assert_eq!(trouble.unwrap(), "the thread of the history of sends ended in a panic");
+    assert_eq!(since, None);
+    assert!(history.days(&[], &march()).unwrap_err().to_string().contains("panic"));
+}
+
+/// A flush of one send of each of so many campaigns that there were not before.
+fn newcomers(flush: usize, campaigns: usize, time: u64) -> Job {
+    let mut flushed = FlushedSends::new(vec!["acme".into()]);
+    for number in 0..campaigns {
+        let name = format!("Campaign {number:05} of flush {flush:05}");
+        flushed.series([campaign(&name, &name)], [(u32::try_from(time).unwrap(), 1)]);
+    }
+    Job::Counted(Arc::new(flushed))
+}
+
+/// Between the looks at the bounds that come with every minute, in one turn and in many.
+#[test]
+fn crowds_of_new_campaigns_stay_within_the_bounds_at_any_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    keeper.write(MIDNIGHT);
+    for turn in 0..20 {
+        let jobs: Vec<Job> = (0..5).map(|job| newcomers(5 * turn + job, 2_500, MIDNIGHT + 60)).collect();
+        keeper.work(jobs, MIDNIGHT + 60);
+        keeper.write(MIDNIGHT + 60);
+        let size = std::fs::metadata(store::path(directory.path())).unwrap().len();
+        assert!(size <= settings.size_max, "{size} in turn {turn}");
+        let names = keeper.shared.directory().bytes();
+        assert!(names <= settings.size_max / 8, "{names} in turn {turn}");
+    }
+    // None of them alone fits.
+    assert!(history.state().left_out > 0);
+}
+
+#[test]
+fn new_campaigns_beyond_a_bound_are_left_out_and_counted_and_known_ones_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    keeper.digest(&[counted(MIDNIGHT)]);
+    let crowd = newcomers(0, 5_000, MIDNIGHT);
+    keeper.digest(&[crowd, counted(MIDNIGHT)]);
+    let objects = keeper.shared.directory().len() as u64;
+    assert!(keeper.shared.directory().bytes() <= settings.size_max / 16 * 3);
+    assert!(objects > 1_000, "{objects}");
+    assert_eq!(history.state().left_out, 5_001 - objects);
+    assert_eq!(keeper.changes.rows.values().map(|row| row.0[&0].counted).sum::<u64>(), objects + 1);
+    assert_eq!(keeper.changes.sends(), objects + 1);
 }
 
 /// A flush of one send of a campaign.
