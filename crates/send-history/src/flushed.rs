@@ -226,19 +226,22 @@ impl FlushedSends {
     /// Gives a known object the texts of a newer series of it, which are the last ones in the arena. An empty one says nothing.
     fn renew(&mut self, number: usize, of_series: &ObjectSpan) {
         let known = self.objects[number];
-        let mut renewed = ObjectSpan { start: self.arena.len(), ..known };
-        let mut has_changed = false;
-        for (at, (old, new)) in known.texts().into_iter().zip(of_series.texts()).enumerate() {
-            let is_newer = !new.is_empty() && of_series.times[at] >= known.times[at];
-            has_changed |= is_newer && self.arena[old.clone()] != self.arena[new.clone()];
-            renewed.times[at] = known.times[at].max(of_series.times[at]);
-            self.arena.extend_from_within(if is_newer { new } else { old });
-            renewed.ends[at] = self.arena.len();
-        }
-        if !has_changed {
+        let (old, new) = (known.texts(), of_series.texts());
+        let texts: [Range<usize>; TEXTS] = std::array::from_fn(|at| {
+            let is_newer = !new[at].is_empty() && of_series.times[at] >= known.times[at];
+            if is_newer { new[at].clone() } else { old[at].clone() }
+        });
+        let times = std::array::from_fn(|at| known.times[at].max(of_series.times[at]));
+        let mut renewed = ObjectSpan { start: self.arena.len(), times, ..known };
+        // Nearly always.
+        if texts.iter().zip(old).all(|(text, old)| self.arena[text.clone()] == self.arena[old]) {
             self.arena.truncate(of_series.start);
-            self.objects[number].times = renewed.times;
+            self.objects[number].times = times;
             return;
+        }
+        for (end, text) in renewed.ends.iter_mut().zip(texts) {
+            self.arena.extend_from_within(text);
+            *end = self.arena.len();
         }
         // The texts move to the place of those of the series.
         let gap = renewed.start - of_series.start;
