@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Check;
+use super::claims::Wrong;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random, quoted};
 use super::directory::Unread;
 use super::reconcile::RECONCILE;
@@ -42,10 +43,19 @@ impl Check<'_> {
         }
         let connections: Vec<_> =
             raw.iter().map(|(name, connection)| self.connection(name, connection)).collect();
-        let contested = self.one_server_each(&connections);
+        let names: BTreeSet<_> = raw.keys().chain(unread.keys()).collect();
+        let mut wrong_ones = Wrong::new();
+        for name in &names {
+            let errors = self.errors_of(name);
+            if !errors.is_empty() {
+                let wanted = self.wanted(name, &errors, raw.get(*name), unread.get(*name));
+                wrong_ones.insert((*name).clone(), wanted);
+            }
+        }
+        let contested = self.one_server_each(&connections, &wrong_ones);
         let mut set = ConnectionSet { active: connections, refused: Vec::new() };
         let (mut wrong, mut told) = (Vec::new(), BTreeSet::new());
-        for name in raw.keys().chain(unread.keys()).collect::<BTreeSet<_>>() {
+        for name in names {
             let errors = self.errors_of(name);
             // Names that are not shown have one key, and their errors.
             if told.insert(join("connections", name)) {
@@ -56,16 +66,34 @@ impl Check<'_> {
                 continue;
             }
             set.active.retain(|connection| *connection.name != **name);
-            let app_group_ids = match (unread.get(name), raw.get(name)) {
-                (Some(ids), _) => ids.clone(),
-                (None, Some(raw)) if !self.diagnostics.is_spoilt(&app_groups_of(name)) => {
-                    Some(raw.app_group_ids.clone())
-                }
-                (None, _) => None,
+            let app_group_ids = match wrong_ones.get(name) {
+                Some(wanted) => wanted.clone(),
+                None => raw.get(name).map(|raw| raw.app_group_ids.clone()),
             };
             set.refuse(&shown_name(name), app_group_ids, &diagnostics);
         }
         (set, wrong)
+    }
+
+    /// The app groups that a wrong connection is meant to serve. `None`: they are not known, or not all of them. Where it lists
+    /// none, the mistake may be what hides them.
+    fn wanted(
+        &self,
+        name: &str,
+        errors: &[Diagnostic],
+        raw: Option<&settings::ConnectionSection>,
+        unread: Option<&Option<Vec<String>>>,
+    ) -> Option<Vec<String>> {
+        // An id that is none, or a list in a wrong place.
+        let is_of_list = |error: &Diagnostic| error.key.rsplit('.').next() == Some(APP_GROUP_IDS);
+        if errors.iter().any(is_of_list) {
+            return None;
+        }
+        match unread {
+            Some(recovered) => recovered.clone(),
+            None if self.diagnostics.is_spoilt(&app_groups_of(name)) => None,
+            None => raw.map(|raw| raw.app_group_ids.clone()).filter(|ids| !ids.is_empty()),
+        }
     }
 
     /// The diagnostics of one connection.
