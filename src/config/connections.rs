@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::check::Check;
 use super::claims::Wrong;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random, quoted};
-use super::directory::Unread;
+use super::directory::{Unread, is_possible};
 use super::reconcile::RECONCILE;
 use super::schema::join;
 use super::settings;
@@ -70,7 +70,9 @@ impl Check<'_> {
                 Some(wanted) => wanted.clone(),
                 None => raw.get(name).map(|raw| raw.app_group_ids.clone()),
             };
-            set.refuse(&shown_name(name), app_group_ids, &diagnostics);
+            let listed = raw.get(name).filter(|_| app_group_ids.is_none());
+            let listed = listed.map(|raw| possible(&raw.app_group_ids)).unwrap_or_default();
+            set.refuse(&shown_name(name), app_group_ids, listed, &diagnostics);
         }
         (set, wrong)
     }
@@ -263,6 +265,14 @@ pub(super) fn app_groups_of(name: &str) -> String {
     join(&join("connections", name), APP_GROUP_IDS)
 }
 
+/// The ids of app groups in a list, without what stands around them.
+fn possible(ids: &[String]) -> Vec<Box<str>> {
+    let is_around =
+        |letter: char| letter.is_whitespace() || app_group::is_quote(letter) || "{}()[]<>,".contains(letter);
+    let parts = ids.iter().flat_map(|id| id.split(is_around));
+    parts.filter(|id| is_possible(id)).map(Into::into).collect()
+}
+
 /// The name under which a refused connection is booked: its own, if valid.
 fn shown_name(name: &str) -> Box<str> {
     if connection_name_fault(name).is_some() { MISNAMED.into() } else { name.into() }
@@ -270,7 +280,13 @@ fn shown_name(name: &str) -> Box<str> {
 
 impl ConnectionSet {
     /// Adds a refused connection; those without a valid name share one.
-    fn refuse(&mut self, name: &str, app_group_ids: Option<Vec<String>>, diagnostics: &[Diagnostic]) {
+    fn refuse(
+        &mut self,
+        name: &str,
+        app_group_ids: Option<Vec<String>>,
+        listed: Vec<Box<str>>,
+        diagnostics: &[Diagnostic],
+    ) {
         let ids = app_group_ids.map(|ids| ids.into_iter().map(String::into_boxed_str).collect::<Vec<_>>());
         let reason = diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         match self.refused.iter_mut().find(|known| *known.name == *name) {
@@ -282,6 +298,7 @@ impl ConnectionSet {
             None => self.refused.push(RefusedConnection {
                 name: name.into(),
                 app_group_ids: ids,
+                listed,
                 reason,
                 keeps_old: false,
             }),

@@ -38,7 +38,7 @@ fn recover_app_groups(text: &str) -> Option<Vec<String>> {
     ids.filter(|ids| !ids.is_empty() && ids.iter().all(|id| is_possible(id)))
 }
 
-fn is_possible(id: &str) -> bool {
+pub(super) fn is_possible(id: &str) -> bool {
     !matches!(app_group::fault(id), Some(IdFault::Impossible(_)))
 }
 

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::super::{Config, Purpose};
-use crate::connection::{Connection, RefusedConnection};
+use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 
 /// A configuration of a main file and files of the directory, over what is in force.
 fn read(main: &str, files: &[(&str, &str)], in_force: &[Connection]) -> Config {
@@ -158,6 +158,16 @@ fn one_that_becomes_wrong_keeps_its_app_groups_and_one_that_is_removed_does_not(
     let given_up = "urll = 1\ndry_run = true\napp_group_ids = [\"y\"]";
     assert_eq!(names(&read(OTHER, &[("acme.toml", given_up), ("b.toml", &x)], &before)).0, ["b", "other"]);
     assert_eq!(names(&read(OTHER, &[("b.toml", &x)], &before)), (vec!["b", "other"], vec![]));
+}
+
+#[test]
+fn what_is_new_beside_an_id_that_is_none_goes_to_nobody_while_the_old_form_stays() {
+    let old: ConnectionSet = read(OTHER, &[("acme.toml", &serving("\"x\""))], &[]).connections;
+    let wrong = serving("\"x\", \"y\", \"{z}\", \"o\"");
+    let mut set = read(OTHER, &[("acme.toml", &wrong)], &old.active).connections;
+    set.keep_old(&old);
+    let [acme] = &set.refused[..] else { panic!("{:?}", set.refused) };
+    assert_eq!((acme.keeps_old, acme.app_group_ids.clone()), (true, Some(vec!["y".into(), "z".into()])));
 }
 
 #[test]
