@@ -247,7 +247,7 @@ fn start_logging(config: &Config) -> Result<telemetry::LogLevel, Failure> {
 
 /// Logs which connections are left out, and why.
 fn tell_refused(connections: &ConnectionSet) {
-    for RefusedConnection { name: connection, app_group_ids, reason, keeps_old } in &connections.refused {
+    for RefusedConnection { name: connection, app_group_ids, reason, keeps_old, .. } in &connections.refused {
         if *keeps_old {
             // They are given to nobody until it is right.
             let dropped =

@@ -79,6 +79,8 @@ pub struct RefusedConnection {
     pub name: Box<str>,
     /// The app groups that it would serve; empty: every one that no other connection names. `None`: they can't be read.
     pub app_group_ids: Option<Vec<Box<str>>>,
+    /// Where they can't be read: those of them that can.
+    pub listed: Vec<Box<str>>,
     /// The diagnostics, one a line; never a key.
     pub reason: String,
     /// Whether the previous form of the connection is still in force.
@@ -118,10 +120,12 @@ impl ConnectionSet {
             }
         }
         self.active.sort_by(|a, b| a.name.cmp(&b.name));
-        let given_up = self.given_up(old);
+        let (given_up, served) = (self.given_up(old), self.served());
         for refused in self.refused.iter_mut().filter(|refused| refused.keeps_old) {
-            if refused.app_group_ids.is_none() && !given_up.is_empty() {
-                refused.app_group_ids = Some(given_up.clone());
+            let new = refused.listed.iter().filter(|id| !served.contains(&app_group::canonical(id)));
+            let wanted: BTreeSet<_> = given_up.iter().chain(new).cloned().collect();
+            if refused.app_group_ids.is_none() && !wanted.is_empty() {
+                refused.app_group_ids = Some(wanted.into_iter().collect());
             }
         }
     }
@@ -182,7 +186,7 @@ mod tests {
 
     fn refused(name: &str) -> RefusedConnection {
         let (app_group_ids, reason) = (None, "wrong".to_owned());
-        RefusedConnection { name: name.into(), app_group_ids, reason, keeps_old: false }
+        RefusedConnection { name: name.into(), app_group_ids, listed: Vec::new(), reason, keeps_old: false }
     }
 
     #[test]

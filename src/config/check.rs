@@ -228,7 +228,7 @@ impl Check<'_> {
     }
 
     /// The folder of the file with a key.
-    fn folder(&self, key: &str) -> &Path {
+    pub(super) fn folder(&self, key: &str) -> &Path {
         let origin = Path::new(self.diagnostics.origin(key));
         // Paths in environment variables are relative to the main file.
         if origin.is_absolute() { origin.parent().unwrap_or(self.base) } else { self.base }

@@ -1,11 +1,10 @@
 //! Decides which connection serves an app group that several claim.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use super::check::Check;
 use super::connections::app_groups_of;
-use super::diagnostic::{Diagnostic, is_within, quoted};
+use super::diagnostic::{Diagnostic, quoted};
 use super::schema::join;
 use crate::connection::Connection;
 use braze_events::app_group;
@@ -13,28 +12,37 @@ use braze_events::app_group;
 impl Check<'_> {
     /// An app group of two connections would be counted in one of them by chance. The connection in force keeps it, else the
     /// main file's; if neither decides, nobody gets it: the first one is returned, with the second one's diagnostic.
-    pub(super) fn one_server_each(&mut self, connections: &[Connection]) -> BTreeMap<Box<str>, Diagnostic> {
-        let mut claims: BTreeMap<Option<Box<str>>, Vec<Claim<'_>>> = BTreeMap::new();
-        let of = |one: &Connection| one.app_group_ids.iter().map(|id| app_group::canonical(id)).collect();
-        let in_force: HashMap<&str, (bool, HashSet<Box<str>>)> =
-            self.purpose.in_force.iter().map(|one| (&*one.name, (one.is_catch_all(), of(one)))).collect();
+    ///
+    /// A wrong connection that is in force keeps what it serves and is still meant to serve: a mistake of a moment would give it
+    /// away for good.
+    pub(super) fn one_server_each(
+        &mut self,
+        connections: &[Connection],
+        wrong: &Wrong,
+    ) -> BTreeMap<Box<str>, Diagnostic> {
+        let in_force = self.purpose.in_force;
+        let holders =
+            in_force.iter().flat_map(|one| app_groups(one).map(|(app_group, _)| (app_group, &*one.name)));
+        let holders: HashMap<_, _> = holders.collect();
+        let mut claims: BTreeMap<AppGroup, Vec<Claim<'_>>> = BTreeMap::new();
         for connection in connections {
-            let in_force = in_force.get(&*connection.name);
-            let standing = self.standing(connection);
-            let mut claim = |app_group: Option<Box<str>>, id| {
-                let has_it = in_force.is_some_and(|(is_catch_all, ids)| match &app_group {
-                    None => *is_catch_all,
-                    Some(id) => ids.contains(id),
-                });
-                let rank = if has_it && standing != Rank::Wrong { Rank::InForce } else { standing };
-                let claim = Claim { rank, connection: &connection.name, id };
-                claims.entry(app_group).or_default().push(claim);
-            };
-            if connection.is_catch_all() && !self.diagnostics.is_spoilt(&app_groups_of(&connection.name)) {
-                claim(None, None);
+            let (name, standing) = (&*connection.name, self.standing(&connection.name, wrong));
+            let is_known = standing != Rank::Wrong && !self.diagnostics.is_spoilt(&app_groups_of(name));
+            for (app_group, id) in app_groups(connection).filter(|(_, id)| id.is_some() || is_known) {
+                let rank = if holders.get(&app_group) == Some(&name) { Rank::InForce } else { standing };
+                claims.entry(app_group).or_default().push(Claim { rank, connection: name, id });
             }
-            for id in &connection.app_group_ids {
-                claim(Some(app_group::canonical(id)), Some(id));
+        }
+        for one in in_force {
+            let Some(wanted) = wrong.get(&*one.name) else { continue };
+            let wanted: Option<HashSet<_>> =
+                wanted.as_ref().map(|ids| ids.iter().map(|id| Some(app_group::canonical(id))).collect());
+            for (app_group, id) in app_groups(one) {
+                let is_wanted = wanted.as_ref().is_none_or(|wanted| wanted.contains(&app_group));
+                let claims = claims.entry(app_group).or_default();
+                if is_wanted && !claims.iter().any(|claim| *claim.connection == *one.name) {
+                    claims.push(Claim { rank: Rank::InForce, connection: &one.name, id });
+                }
             }
         }
         let mut contested = BTreeMap::new();
@@ -53,16 +61,27 @@ impl Check<'_> {
     }
 
     /// The claim's rank of a connection.
-    fn standing(&self, connection: &Connection) -> Rank {
-        let key = join("connections", &connection.name);
-        if self.diagnostics.errors().iter().any(|error| is_within(&error.key, &key)) {
+    fn standing(&self, name: &str, wrong: &Wrong) -> Rank {
+        if wrong.contains_key(name) {
             Rank::Wrong
-        } else if Path::new(self.diagnostics.origin(&key)).parent().is_none_or(|folder| folder == self.base) {
+        } else if self.folder(&join("connections", name)) == self.base {
             Rank::MainFile
         } else {
             Rank::Directory
         }
     }
+}
+
+/// An app group, as it is compared; `None`: all that no connection names.
+type AppGroup = Option<Box<str>>;
+
+/// Wrong connections by name, with the app groups that they are meant to serve; `None`: unknown.
+pub(super) type Wrong = BTreeMap<String, Option<Vec<String>>>;
+
+/// The app groups of a connection, each with its id as written.
+fn app_groups(connection: &Connection) -> impl Iterator<Item = (AppGroup, Option<&str>)> {
+    let rest = connection.is_catch_all().then_some((None, None));
+    connection.app_group_ids.iter().map(|id| (Some(app_group::canonical(id)), Some(&**id))).chain(rest)
 }
 
 /// The ranks of claims to an app group: the first of these wins.

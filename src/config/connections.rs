@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Check;
+use super::claims::Wrong;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random, quoted};
-use super::directory::Unread;
+use super::directory::{Unread, is_possible};
 use super::reconcile::RECONCILE;
 use super::schema::join;
 use super::settings;
@@ -42,10 +43,19 @@ impl Check<'_> {
         }
         let connections: Vec<_> =
             raw.iter().map(|(name, connection)| self.connection(name, connection)).collect();
-        let contested = self.one_server_each(&connections);
+        let names: BTreeSet<_> = raw.keys().chain(unread.keys()).collect();
+        let mut wrong_ones = Wrong::new();
+        for name in &names {
+            let errors = self.errors_of(name);
+            if !errors.is_empty() {
+                let wanted = self.wanted(name, &errors, raw.get(*name), unread.get(*name));
+                wrong_ones.insert((*name).clone(), wanted);
+            }
+        }
+        let contested = self.one_server_each(&connections, &wrong_ones);
         let mut set = ConnectionSet { active: connections, refused: Vec::new() };
         let (mut wrong, mut told) = (Vec::new(), BTreeSet::new());
-        for name in raw.keys().chain(unread.keys()).collect::<BTreeSet<_>>() {
+        for name in names {
             let errors = self.errors_of(name);
             // Names that are not shown have one key, and their errors.
             if told.insert(join("connections", name)) {
@@ -56,16 +66,36 @@ impl Check<'_> {
                 continue;
             }
             set.active.retain(|connection| *connection.name != **name);
-            let app_group_ids = match (unread.get(name), raw.get(name)) {
-                (Some(ids), _) => ids.clone(),
-                (None, Some(raw)) if !self.diagnostics.is_spoilt(&app_groups_of(name)) => {
-                    Some(raw.app_group_ids.clone())
-                }
-                (None, _) => None,
+            let app_group_ids = match wrong_ones.get(name) {
+                Some(wanted) => wanted.clone(),
+                None => raw.get(name).map(|raw| raw.app_group_ids.clone()),
             };
-            set.refuse(&shown_name(name), app_group_ids, &diagnostics);
+            let listed = raw.get(name).filter(|_| app_group_ids.is_none());
+            let listed = listed.map(|raw| possible(&raw.app_group_ids)).unwrap_or_default();
+            set.refuse(&shown_name(name), app_group_ids, listed, &diagnostics);
         }
         (set, wrong)
+    }
+
+    /// The app groups that a wrong connection is meant to serve. `None`: they are not known, or not all of them. Where it lists
+    /// none, the mistake may be what hides them.
+    fn wanted(
+        &self,
+        name: &str,
+        errors: &[Diagnostic],
+        raw: Option<&settings::ConnectionSection>,
+        unread: Option<&Option<Vec<String>>>,
+    ) -> Option<Vec<String>> {
+        // An id that is none, or a list in a wrong place.
+        let is_of_list = |error: &Diagnostic| error.key.rsplit('.').next() == Some(APP_GROUP_IDS);
+        if errors.iter().any(is_of_list) {
+            return None;
+        }
+        match unread {
+            Some(recovered) => recovered.clone(),
+            None if self.diagnostics.is_spoilt(&app_groups_of(name)) => None,
+            None => raw.map(|raw| raw.app_group_ids.clone()).filter(|ids| !ids.is_empty()),
+        }
     }
 
     /// The diagnostics of one connection.
@@ -235,6 +265,14 @@ pub(super) fn app_groups_of(name: &str) -> String {
     join(&join("connections", name), APP_GROUP_IDS)
 }
 
+/// The ids of app groups in a list, without what stands around them.
+fn possible(ids: &[String]) -> Vec<Box<str>> {
+    let is_around =
+        |letter: char| letter.is_whitespace() || app_group::is_quote(letter) || "{}()[]<>,".contains(letter);
+    let parts = ids.iter().flat_map(|id| id.split(is_around));
+    parts.filter(|id| is_possible(id)).map(Into::into).collect()
+}
+
 /// The name under which a refused connection is booked: its own, if valid.
 fn shown_name(name: &str) -> Box<str> {
     if connection_name_fault(name).is_some() { MISNAMED.into() } else { name.into() }
@@ -242,7 +280,13 @@ fn shown_name(name: &str) -> Box<str> {
 
 impl ConnectionSet {
     /// Adds a refused connection; those without a valid name share one.
-    fn refuse(&mut self, name: &str, app_group_ids: Option<Vec<String>>, diagnostics: &[Diagnostic]) {
+    fn refuse(
+        &mut self,
+        name: &str,
+        app_group_ids: Option<Vec<String>>,
+        listed: Vec<Box<str>>,
+        diagnostics: &[Diagnostic],
+    ) {
         let ids = app_group_ids.map(|ids| ids.into_iter().map(String::into_boxed_str).collect::<Vec<_>>());
         let reason = diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         match self.refused.iter_mut().find(|known| *known.name == *name) {
@@ -254,6 +298,7 @@ impl ConnectionSet {
             None => self.refused.push(RefusedConnection {
                 name: name.into(),
                 app_group_ids: ids,
+                listed,
                 reason,
                 keeps_old: false,
             }),

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::reconcile::RECONCILE;
+
 /// A diagnostic on one key of the configuration: an error, or a [`Warning`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -47,8 +49,8 @@ pub(super) struct Diagnostics {
     /// Keys and sections that are present but unreadable; the empty one is a whole file. For these "missing" is not
     /// reported.
     spoilt: BTreeSet<String>,
-    /// Names of keys in a wrong section.
-    misplaced: BTreeSet<String>,
+    /// Sections with the names of keys that belong into another one.
+    misplaced: BTreeSet<(String, String)>,
     file: String,
 }
 
@@ -100,8 +102,8 @@ impl Diagnostics {
     }
 
     /// Notes a key in a wrong section, which is an error already.
-    pub(super) fn misplace(&mut self, name: &str) {
-        self.misplaced.insert(name.to_owned());
+    pub(super) fn misplace(&mut self, section: &str, name: &str) {
+        self.misplaced.insert((section.to_owned(), name.to_owned()));
     }
 
     /// Reports `key` as missing, unless it was present but invalid and already reported.
@@ -115,7 +117,18 @@ impl Diagnostics {
     pub(super) fn is_spoilt(&self, key: &str) -> bool {
         let is_meant =
             |spoilt: &String| spoilt.is_empty() || is_within(key, spoilt) || is_within(spoilt, key);
-        self.misplaced.contains(key.rsplit('.').next().unwrap_or(key)) || self.spoilt.iter().any(is_meant)
+        self.is_misplaced(key) || self.spoilt.iter().any(is_meant)
+    }
+
+    /// Whether `key` stands in a wrong section. A mistake in a connection, or in the comparison with Braze, leaves out that alone:
+    /// it explains nothing that is missing elsewhere.
+    fn is_misplaced(&self, key: &str) -> bool {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        let explains = |section: &str| {
+            let is_left_out_alone = section == RECONCILE || section.starts_with("connections.");
+            !is_left_out_alone || is_within(key, section)
+        };
+        self.misplaced.iter().any(|(section, misplaced)| misplaced == name && explains(section))
     }
 
     pub(super) fn warn(&mut self, key: &str, reason: impl Into<String>) {

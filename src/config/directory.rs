@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ::config::Value;
 use serde_json::Value as Json;
 
 use super::Candidate;
@@ -11,12 +12,13 @@ use super::diagnostic::{Diagnostics, looks_like_key};
 use super::files::{self, FileError};
 use super::schema::{Table, join};
 use super::sources::{self, merge};
+use braze_events::app_group::{self, IdFault};
 
-/// Unreadable files of the connections directory, by the name of their connection, with the app groups that could be
+/// Files of the connections directory that can't be used, by the name of their connection, with the app groups that could be
 /// recovered.
 pub(super) type Unread = BTreeMap<String, Option<Vec<String>>>;
 
-/// The app groups of a connection whose file is not TOML, if they can be recovered.
+/// The app groups of a connection whose file can't be used, if they can be recovered.
 fn recover_app_groups(text: &str) -> Option<Vec<String>> {
     let (table, errors) = toml::de::DeTable::parse_recoverable(text);
     let list = table.get_ref().get(APP_GROUP_IDS)?;
@@ -25,12 +27,27 @@ fn recover_app_groups(text: &str) -> Option<Vec<String>> {
     let is_touched = |error: &toml::de::Error| {
         error.span().is_none_or(|wrong| wrong.start <= span.end && wrong.end >= span.start)
     };
-    if !text.get(span.clone())?.ends_with(']') || errors.iter().any(is_touched) {
+    // Of two lists the second is not read.
+    let is_second = |error: &toml::de::Error| error.message() == "duplicate key";
+    let is_whole = text.get(span.clone())?.ends_with(']');
+    if !is_whole || errors.iter().any(|error| is_touched(error) || is_second(error)) {
         return None;
     }
     let ids: Option<Vec<_>> = ids.iter().map(|id| id.get_ref().as_str().map(str::to_owned)).collect();
     // An empty list may be the rest of a broken one.
-    ids.filter(|ids| !ids.is_empty())
+    ids.filter(|ids| !ids.is_empty() && ids.iter().all(|id| is_possible(id)))
+}
+
+pub(super) fn is_possible(id: &str) -> bool {
+    !matches!(app_group::fault(id), Some(IdFault::Impossible(_)))
+}
+
+/// The app groups of a connection that has a section and a file, if both list some.
+fn app_groups_of_both(section: &Value, text: Option<&str>) -> Option<Vec<String>> {
+    let list = section.clone().into_table().ok()?.remove(APP_GROUP_IDS)?.into_array().ok()?;
+    let listed: Vec<_> = list.into_iter().filter_map(|id| id.into_string().ok()).collect();
+    let recovered = recover_app_groups(text?)?;
+    (!listed.is_empty()).then(|| [recovered, listed].concat())
 }
 
 /// Whether a source says which connections directory there is, or that there is none.
@@ -50,7 +67,7 @@ fn is_passed(path: &Path, file_name: &str) -> bool {
     file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key")
 }
 
-/// Reads each `NAME.toml` of the connections directory; returns the unreadable ones.
+/// Reads each `NAME.toml` of the connections directory; returns those that can't be used.
 pub(super) fn read(
     diagnostics: &mut Diagnostics,
     directory: &Path,
@@ -96,13 +113,15 @@ pub(super) fn read(
             continue;
         };
         let key = join("connections", name);
-        if above.contains_key(name) {
+        if let Some(section) = above.get(name) {
             let file = diagnostics.origin(&key).to_owned();
             diagnostics.error_at(
                 &origin,
                 &key,
                 format!("is in {file} too; a connection is configured in one place"),
             );
+            let text = files::read_config(&path).ok();
+            unread.insert(name.to_owned(), app_groups_of_both(section, text.as_deref()));
             continue;
         }
         match files::read_config(&path) {

@@ -121,21 +121,53 @@ pub(super) fn keep_known(
     let mut entries: Vec<_> = table.into_iter().collect();
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));
     let mut kept = Table::new();
-    for (name, value) in entries {
+    for (name, mut value) in entries {
         let key = join(section, &name);
         let Some(schema_below) = below(schema, &name) else {
             diagnostics.error_at(origin, &key, unknown(&name, schema, section));
             match nearest(&name, names(schema)) {
                 Some(near) => diagnostics.spoil(&join(section, near)),
-                None => diagnostics.misplace(&name),
+                // All keys of the connection are below it.
+                None if is_header(&name, section) => diagnostics.spoil(section),
+                None => diagnostics.misplace(section, &name),
             }
             continue;
         };
+        if section.starts_with("connections.") {
+            take_slipped(diagnostics, (schema, section), (&name, &mut value), origin);
+        }
         if let Some(value) = keep_typed(diagnostics, value, schema_below, &key, origin) {
             kept.insert(name, value);
         }
     }
     kept
+}
+
+/// Takes the keys of a connection out of a section of it, where TOML puts what stands below the section's name. Without such a key
+/// it would be another connection, so that this is no mistake of the section alone.
+fn take_slipped(
+    diagnostics: &mut Diagnostics,
+    (schema, connection): (&Json, &str),
+    (name, value): (&str, &mut Value),
+    origin: &str,
+) {
+    let ValueKind::Table(entries) = &mut value.kind else { return };
+    let is_key_of = |schema: &Json, key: &str| schema["properties"].get(key).is_some();
+    let is_slipped = |key: &&String| is_key_of(schema, key) && !is_key_of(&schema["properties"][name], key);
+    let slipped: BTreeSet<_> = entries.keys().filter(is_slipped).cloned().collect();
+    for key in slipped {
+        entries.remove(&key);
+        let reason = format!(
+            "stands in the section {name}, where it sets nothing; write it above that section, to the other keys of the \
+             connection"
+        );
+        diagnostics.unread_at(origin, &join(connection, &key), reason);
+    }
+}
+
+/// Whether it is `[connections.NAME]` in a file that is a connection's already.
+fn is_header(name: &str, section: &str) -> bool {
+    name == "connections" && section.starts_with("connections.")
 }
 
 fn keep_typed(
@@ -202,7 +234,7 @@ fn wrong_type(schema: &Json, found: &ValueKind, key: &str) -> String {
 }
 
 fn unknown(name: &str, schema: &Json, section: &str) -> String {
-    if name == "connections" && section.starts_with("connections.") {
+    if is_header(name, section) {
         return "unknown key; the keys of this connection stand here without [connections.NAME] above them"
             .into();
     }

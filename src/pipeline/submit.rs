@@ -413,6 +413,7 @@ mod tests {
         let refused = refused.iter().map(|name| RefusedConnection {
             name: (*name).into(),
             app_group_ids: None,
+            listed: Vec::new(),
             reason: "wrong".to_owned(),
             keeps_old: false,
         });

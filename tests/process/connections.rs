@@ -147,6 +147,48 @@ async fn what_one_that_becomes_wrong_wanted_to_serve_goes_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_mistake_of_a_moment_gives_no_app_group_away() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_directory();
+    let (acme, key) = (directory.join("acme.toml"), directory.join("acme.key"));
+    let right = file(&intake, "", "g-a")
+        .replace("api_key = \"\"", &format!("api_key_file = {:?}", key.to_str().unwrap()));
+    fs::write(&key, "acme-key\n").unwrap();
+    fs::write(&acme, &right).unwrap();
+    let forwarder = configuration.connection("rest", &intake.url(), "rest-key", &[]).start().await;
+    let is_left_out = async |connection: &str, count| {
+        let refused = async || state(&forwarder, "refused").await + state(&forwarder, "outdated").await;
+        support::eventually(connection, async || (refused().await == count).then_some(())).await;
+    };
+    // Another one claims what it has.
+    fs::write(directory.join("beta.toml"), file(&intake, "beta-key", "g-a")).unwrap();
+    is_left_out("beta", 1).await;
+    for (round, is_of_file) in [(1, true), (2, false)] {
+        if is_of_file {
+            replace(&acme, &right.replace("url = ", "url = , "));
+        } else {
+            fs::remove_file(&key).unwrap();
+        }
+        is_left_out("acme", 2).await;
+        push(&forwarder, round, &["g-a"]).await;
+        forwarder.settled(u64::from(round)).await;
+        replace(&acme, &right);
+        fs::write(&key, "acme-key\n").unwrap();
+        is_left_out("beta", 1).await;
+    }
+    push(&forwarder, 3, &["g-a"]).await;
+    assert_eq!(forwarder.settled(3).await.dropped, 0);
+    assert_eq!(["acme-key", "beta-key", "rest-key"].map(|key| sends(&intake, key)), [3, 0, 0]);
+    // It is free when its connection is removed.
+    fs::remove_file(&acme).unwrap();
+    is_left_out("nobody", 0).await;
+    push(&forwarder, 4, &["g-a"]).await;
+    forwarder.settled(4).await;
+    assert_eq!(sends(&intake, "beta-key"), 1);
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
 async fn one_that_becomes_wrong_goes_on_as_it_was() {
     let intake = Intake::start();
     let (configuration, directory) = with_directory();

@@ -1,17 +1,26 @@
 use std::fs;
 
 use super::super::{Config, Purpose};
-use crate::connection::{Connection, RefusedConnection};
+use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 
 /// A configuration of a main file and files of the directory, over what is in force.
 fn read(main: &str, files: &[(&str, &str)], in_force: &[Connection]) -> Config {
+    read_with(main, files, &[], in_force)
+}
+
+fn read_with(
+    main: &str,
+    files: &[(&str, &str)],
+    env: &[(String, String)],
+    in_force: &[Connection],
+) -> Config {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("d")).unwrap();
     for (name, text) in files {
         fs::write(folder.path().join("d").join(name), text).unwrap();
     }
     let text = format!("connections_directory = \"d\"\n{main}");
-    Config::parse_over(&text, &folder.path().join("a.toml"), &[], Purpose { in_force, ..Purpose::default() })
+    Config::parse_over(&text, &folder.path().join("a.toml"), env, Purpose { in_force, ..Purpose::default() })
         .unwrap()
         .0
 }
@@ -74,6 +83,132 @@ fn the_app_groups_of_a_connection_that_is_left_out_are_known_where_they_can_be_m
     assert_eq!(of("app_group_id = [\"x\"]\ndry_run = true"), None);
     assert_eq!(of("app_group_ids = \"x\"\ndry_run = true"), None);
     assert_eq!(of("site = EU1"), None);
+}
+
+/// The app groups of the connection acme, which is left out.
+fn wanted_by_acme(main: &str, files: &[(&str, &str)]) -> Option<Vec<Box<str>>> {
+    let config = read(main, files, &[]);
+    let acme = config.connections.refused.into_iter().find(|one| &*one.name == "acme");
+    acme.unwrap_or_else(|| panic!("{files:?}: acme is in force")).app_group_ids
+}
+
+#[test]
+fn app_groups_that_are_not_all_known_may_be_any() {
+    let rest = "[connections.rest]\ndry_run = true\n";
+    for text in [
+        "[connections.acme]\ndry_run = true\napp_group_ids = [\"x\"]",
+        "dry_run = true\n[app_group_names]\n\"x\" = \"X\"\napp_group_ids = [\"x\"]",
+        "dry_run = true\napp_group_ids = [\"x\"]\n[app_group_names]\napp_group_ids = [\"y\"]",
+        "dry_run = true\napp_group_ids = [\"{x}\"]",
+        "dry_run = true\napp_group_ids = [\"y\", \"x \"]",
+        "dry_run = true\napp_group_ids = [\"y\"]\napp_group_ids = [\"y\", \"x\"]",
+        "dry_run = true\nworkspaces = [\"x\"]",
+        "site = EU1\napp_group_ids = [\"x \"]",
+        "",
+    ] {
+        assert_eq!(wanted_by_acme(rest, &[("acme.toml", text)]), None, "{text}");
+    }
+    let known = "dry_run = true\napp_group_ids = [\"x\"]\n";
+    for text in [format!("{known}urll = 1"), format!("{known}[app_group_names]\n\"{{x}}\" = \"X\"")] {
+        assert_eq!(wanted_by_acme(rest, &[("acme.toml", &text)]), Some(vec!["x".into()]), "{text}");
+    }
+}
+
+#[test]
+fn a_connection_in_two_places_may_be_meant_to_serve_the_app_groups_of_both() {
+    let both = |main: &str, file: &str| {
+        let main = format!("[connections.rest]\ndry_run = true\n[connections.acme]\ndry_run = true\n{main}");
+        wanted_by_acme(&main, &[("acme.toml", file)])
+    };
+    let (x, z) = (serving("\"x\""), "app_group_ids = [\"z\"]");
+    assert_eq!(both(z, &x), Some(vec!["x".into(), "z".into()]));
+    assert_eq!(both(z, &format!("{x}this is no TOML")), Some(vec!["x".into(), "z".into()]));
+    for (main, file) in [
+        ("", &*x),
+        (z, "dry_run = true"),
+        (z, "app_group_ids = [\"x\""),
+        ("app_group_ids = [\"{z}\"]", &x),
+        ("app_group_ids = \"z\"", &x),
+    ] {
+        assert_eq!(both(main, file), None, "{main} {file}");
+    }
+}
+
+#[test]
+fn one_that_becomes_wrong_keeps_its_app_groups_and_one_that_is_removed_does_not() {
+    let x = serving("\"x\"");
+    let before = read(OTHER, &[("acme.toml", &x)], &[]).connections.active;
+    for wrong in [
+        "dry_run = \napp_group_ids = [\"x\"]",
+        "dry_run = \n",
+        "",
+        "dry_run = true\nworkspaces = [\"x\"]",
+        "dry_run = true\napp_group_ids = [\"{x}\"]",
+        "site = \"EU1\"\napi_key_file = \"./none\"\napp_group_ids = [\"x\"]",
+        "[connections.acme]\ndry_run = true\napp_group_ids = [\"x\"]",
+    ] {
+        let config = read(OTHER, &[("acme.toml", wrong), ("b.toml", &x)], &before);
+        assert_eq!(names(&config), (vec!["other"], vec!["acme", "b"]), "{wrong}");
+        let mut set = config.connections;
+        set.keep_old(&before.clone().into());
+        let kept: Vec<_> = set.active.iter().map(|one| (&*one.name, one.app_group_ids.join(","))).collect();
+        assert_eq!(kept, [("acme", "x".to_owned()), ("other", "o".to_owned())], "{wrong}");
+    }
+    // So it does where its new form goes without it, and where there is none.
+    let given_up = "urll = 1\ndry_run = true\napp_group_ids = [\"y\"]";
+    assert_eq!(names(&read(OTHER, &[("acme.toml", given_up), ("b.toml", &x)], &before)).0, ["b", "other"]);
+    assert_eq!(names(&read(OTHER, &[("b.toml", &x)], &before)), (vec!["b", "other"], vec![]));
+}
+
+#[test]
+fn what_is_new_beside_an_id_that_is_none_goes_to_nobody_while_the_old_form_stays() {
+    let old: ConnectionSet = read(OTHER, &[("acme.toml", &serving("\"x\""))], &[]).connections;
+    let wrong = serving("\"x\", \"y\", \"{z}\", \"o\"");
+    let mut set = read(OTHER, &[("acme.toml", &wrong)], &old.active).connections;
+    set.keep_old(&old);
+    let [acme] = &set.refused[..] else { panic!("{:?}", set.refused) };
+    assert_eq!((acme.keeps_old, acme.app_group_ids.clone()), (true, Some(vec!["y".into(), "z".into()])));
+}
+
+#[test]
+fn one_that_serves_the_rest_keeps_it_while_it_is_wrong() {
+    let before = read(OTHER, &[("acme.toml", "dry_run = true")], &[]).connections.active;
+    for wrong in ["dry_run = ", "site = \"EU1\"\napi_key_file = \"./none\""] {
+        let config = read(OTHER, &[("acme.toml", wrong), ("b.toml", "dry_run = true")], &before);
+        assert_eq!(names(&config), (vec!["other"], vec!["acme", "b"]), "{wrong}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_comparison_with_braze_takes_no_app_group_away() {
+    let slip = "[connections.acme.reconcile]\nbraze_ky_file = \"k\"\n";
+    let (x, acme) = (serving("\"x\""), "[connections.acme]\n");
+    let main = format!("{OTHER}{acme}{x}{slip}");
+    assert_eq!(names(&read(&main, &[("b.toml", &x)], &[])), (vec!["acme", "other"], vec!["b"]));
+    let main = format!("{OTHER}{acme}dry_run = true\n{slip}");
+    assert_eq!(names(&read(&main, &[("b.toml", "dry_run = true")], &[])), (vec!["acme", "other"], vec!["b"]));
+    let before = read(OTHER, &[("acme.toml", &x)], &[]).connections.active;
+    let wrong = format!("{x}[reconcile]\nbraze_ky_file = \"k\"\n");
+    let config = read(OTHER, &[("acme.toml", &wrong), ("b.toml", &x)], &before);
+    assert_eq!(names(&config), (vec!["acme", "other"], vec!["b"]));
+}
+
+#[test]
+fn one_that_is_wrong_and_lists_no_app_groups_claims_nothing() {
+    let main = "[connections.rest]\ndry_run = true\n";
+    for wrong in ["[connections.acme]\ndry_run = true\napp_group_ids = [\"x\"]", "dry_run = true\nurll = 1"] {
+        let config = read(main, &[("acme.toml", wrong)], &[]);
+        let reason = &config.connections.refused[0].reason;
+        assert_eq!((reason.lines().count(), reason.contains("both serve")), (1, false), "{reason}");
+    }
+}
+
+#[test]
+fn a_connection_of_environment_variables_goes_before_the_directory() {
+    let env = [("DRY_RUN", "true"), ("APP_GROUP_IDS", "x")];
+    let env = env.map(|(key, value)| (format!("BRAZE_DATADOG__CONNECTIONS__ACME__{key}"), value.to_owned()));
+    let config = read_with(OTHER, &[("b.toml", &serving("\"x\""))], &env, &[]);
+    assert_eq!(names(&config), (vec!["acme", "other"], vec!["b"]));
 }
 
 #[test]

@@ -116,6 +116,70 @@ fn a_file_that_is_no_toml_is_one_fault() {
     assert_eq!(error.lines().count(), 1, "{error}");
 }
 
+/// The names of the connections in force, and what is said of the one that is left out.
+fn left_out(files: &[(&str, &str)], text: &str) -> (Vec<String>, Vec<String>) {
+    let (config, _) = directory(files, text).unwrap();
+    for one in &config.connections.active {
+        let is_whole = !one.site.base_url.is_empty() && !one.api_key.expose().is_empty();
+        assert!(one.dry_run || is_whole, "{files:?}: {} can send nothing", one.name);
+    }
+    let reasons = config.connections.refused.iter().flat_map(|one| one.reason.lines().map(str::to_owned));
+    (config.connections.active.iter().map(|one| one.name.to_string()).collect(), reasons.collect())
+}
+
+#[test]
+fn a_key_that_slipped_below_a_section_of_its_connection_leaves_the_connection_out() {
+    const IDS: &str = "app_group_ids = [\"x\"]\n";
+    const KEY: &str = "api_key = \"0123456789abcdef0123456789abcdef\"\n";
+    const URL: &str = "url = \"http://127.0.0.1:9\"\n";
+    for (above, slipped, key) in [
+        ("dry_run = true\n".to_owned(), IDS, "app_group_ids"),
+        (format!("{URL}{KEY}{IDS}"), "dry_run = true\n", "dry_run"),
+        (format!("{URL}{KEY}{IDS}"), "metric = \"acme.sent\"\n", "metric"),
+        (format!("{KEY}{IDS}"), "site = \"EU1\"\n", "site"),
+        (format!("{KEY}{IDS}"), URL, "url"),
+        (format!("{URL}{IDS}"), KEY, "api_key"),
+        (format!("{URL}{IDS}"), "api_key_file = \"./k\"\n", "api_key_file"),
+        (format!("{URL}{KEY}{IDS}"), "app_group_names.x = \"X\"\n", "app_group_names"),
+    ] {
+        for section in ["reconcile", "app_group_names"] {
+            let parts = [&format!("acme.{key}: stands in the section {section}"), "above"];
+            let (active, reasons) =
+                left_out(&[("acme.toml", &format!("{above}[{section}]\n{slipped}"))], OTHER);
+            assert_eq!(active, ["other"], "{section}: {slipped}");
+            assert_one(&reasons, &[&["d/acme.toml: connections."], &parts[..]].concat());
+            let header = format!("[connections.acme.{section}]\n");
+            let (active, reasons) =
+                left_out(&[], &format!("[connections.acme]\n{above}{header}{slipped}{OTHER}"));
+            assert_eq!(active, ["other"], "{section}: {slipped}");
+            assert_one(&reasons, &[&["a.toml: connections."], &parts[..]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_key_in_a_wrong_section_hides_no_other_connections_fault() {
+    let key = "api_key = \"0123456789abcdef0123456789abcdef\"\napp_group_ids = [\"x\"]\n";
+    let url = "url = \"http://127.0.0.1:9\"\napp_group_ids = [\"x\"]\n";
+    for (text, part, stray) in [
+        (key, "has no site", "site = \"EU1\""),
+        (key, "has no site", "url = \"http://127.0.0.1:9\""),
+        (url, "has no API key", "api_key_file = \"./k\""),
+    ] {
+        let main = format!("{OTHER}[reconcile]\n{stray}\n");
+        let (active, reasons) = left_out(&[("acme.toml", text)], &main);
+        assert_eq!(active, ["other"], "{main}");
+        assert_one(&reasons, &["d/acme.toml: connections.acme: ", part]);
+        let second = format!("dry_run = true\napp_group_ids = [\"b\"]\n[reconcile]\n{stray}\n");
+        let (active, reasons) = left_out(&[("acme.toml", text), ("b.toml", &second)], OTHER);
+        assert_eq!((active, reasons.len()), (vec!["other".to_owned()], 2), "{reasons:?}");
+    }
+    for stray in ["[reconcile]\ntoken_file = \"./t\"\n", "[connections.b]\ntoken_file = \"./t\"\n"] {
+        let error = directory(&[], &format!("{OTHER}[push]\nlisten = \"0.0.0.0:1\"\n{stray}")).unwrap_err();
+        assert!(error.contains("push.listen"), "{error}");
+    }
+}
+
 #[test]
 fn a_relative_path_starts_from_the_folder_of_its_file() {
     let folder = tempfile::tempdir().unwrap();
