@@ -136,6 +136,8 @@ async fn tokens_that_change_are_shown_in_time_and_one_that_is_no_longer_one_is_t
     let is_kept = keep_fresh(file.clone());
     let forwarder = with(configuration, &options).start().await;
     let load = Load::start(broker.producer(), topic);
+    // It is ready before it joins the group, and then not until a broker has let it in.
+    intake.wait_for_requests(1).await;
     let begun = std::time::Instant::now();
     while begun.elapsed() < LIFETIME + Duration::from_secs(1) {
         load.more(10).await;
