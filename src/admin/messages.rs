@@ -1,5 +1,7 @@
 //! Messages on each connection, for people.
 
+use std::collections::HashMap;
+
 use admin_api::FlowState;
 use admin_api::format::{ago, grouped};
 use datadog_points::outcome::{FailureReason, blames_proxy};
@@ -48,14 +50,18 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
     }
 }
 
-/// What is wrong with a connection some of whose sends have been dropped lately for their time, which no request tells.
-pub fn untimely(dropping: &[Dropping], connection: &str) -> Option<String> {
-    let is_it = |drops: &&Dropping| {
-        drops.connection == connection && matches!(drops.reason, DropReason::Late | DropReason::Early)
-    };
-    let drops = dropping.iter().find(is_it)?;
-    let sends = if drops.sends == 1 { "send was" } else { "sends were" };
-    Some(format!("{} {sends} dropped lately: {}", grouped(drops.sends), why(drops.reason)))
+/// What is wrong with the connections some of whose sends have been dropped lately for their time, which no request tells, by their
+/// names: of several reasons the first.
+pub fn untimely(dropping: &[Dropping]) -> HashMap<&str, String> {
+    let mut told = HashMap::new();
+    let is_untimely = |drops: &&Dropping| matches!(drops.reason, DropReason::Late | DropReason::Early);
+    for Dropping { connection, reason, sends } in dropping.iter().filter(is_untimely) {
+        told.entry(&**connection).or_insert_with(|| {
+            let were = if *sends == 1 { "send was" } else { "sends were" };
+            format!("{} {were} dropped lately: {}", grouped(*sends), why(*reason))
+        });
+    }
+    told
 }
 
 /// Why a request was lost, and where to look.

@@ -26,12 +26,13 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         warnings.extend(found.into_iter().chain(trouble.map(|trouble| trouble.to_string())));
     }
     warnings.extend(of_this_machine(&config).map_err(Failure::configuration)?);
-    let network = network(&config.connections.active).map(drop);
-    if let Err(Failure { status, message }) = &network
-        && *status != WRONG_CONFIGURATION
-    {
-        warnings.push(message.clone());
-    }
+    let network = match network(&config.connections.active) {
+        Err(Failure { status, message }) if status != WRONG_CONFIGURATION => {
+            warnings.push(message);
+            Ok(())
+        }
+        made => made.map(drop),
+    };
     for warning in &warnings {
         complain(&format!("warning: {warning}"));
     }
@@ -42,7 +43,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         complain(&refused.reason);
     }
     queues::check(&config)?;
-    network.or_else(|failure| if failure.status == WRONG_CONFIGURATION { Err(failure) } else { Ok(()) })?;
+    network?;
     super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
     if given.online {
         online::check(&config.connections.active, given.find_site)?;

@@ -280,9 +280,10 @@ impl Watched {
     ) -> Vec<ConnectionStatus> {
         let left_out = configured.refused.iter().filter(|refused| !refused.keeps_old);
         let left_out = left_out.map(|refused| left_out_status(refused, books));
+        let mut untimely = messages::untimely(dropping);
         let active = configured.active.iter().map(|connection| {
             let mut status = self.connection(connection, books, now);
-            if let Some(words) = messages::untimely(dropping, &connection.name)
+            if let Some(words) = untimely.remove(&*connection.name)
                 && status.state != FlowState::Trouble
             {
                 (status.state, status.words) = (FlowState::Trouble, words);

@@ -125,6 +125,7 @@ impl SearchIndex {
         };
         let slot = *self.by_key.find(hash, is_it)?;
         let text_hash = self.text_hash(series);
+        let newest = self.newest(series);
         let entry = self.entries.get_mut(slot)?;
         let has_changed = entry.text_hash != text_hash;
         if has_changed {
@@ -137,10 +138,10 @@ impl SearchIndex {
         if let Some(campaign) = entry.campaign
             && (has_changed || !layout.names_by_id(CAMPAIGN))
         {
-            let named = self.name_time(number, series);
+            let named = NameTime { flush: self.flush, newest, number };
             self.campaigns.rename(campaign, series, named);
         }
-        self.count(slot, series, now)
+        self.count(slot, series, newest, now)
     }
 
     /// Adds a new series, whether there is room or not.
@@ -151,7 +152,8 @@ impl SearchIndex {
         now: u64,
     ) -> Option<SeriesPlace> {
         let hash = self.hash(series.key);
-        let named = self.name_time(number, series);
+        let newest = self.newest(series);
+        let named = NameTime { flush: self.flush, newest, number };
         self.serial = self.serial.wrapping_add(1);
         let entry = Entry {
             hash,
@@ -171,7 +173,7 @@ impl SearchIndex {
         let slot = self.entries.insert(entry);
         let entries = &self.entries;
         self.by_key.insert_unique(hash, slot, |slot| entries.get(*slot).map_or(0, |entry| entry.hash));
-        self.count(slot, series, now)
+        self.count(slot, series, newest, now)
     }
 
     /// Whether another series fits.
@@ -270,17 +272,15 @@ impl SearchIndex {
         })
     }
 
-    fn count(&mut self, slot: usize, series: &Series<'_>, now: u64) -> Option<SeriesPlace> {
-        series.points(&mut self.points);
+    fn count(&mut self, slot: usize, series: &Series<'_>, newest: u32, now: u64) -> Option<SeriesPlace> {
         let sends = series.sends();
-        let newest = self.points.last().map_or(0, |point| u64::from(point.bucket));
         let entry = self.entries.get_mut(slot)?;
         entry.flush = self.flush;
         entry.flush_sends = sends;
         entry.sends += sends;
         // A later one is of a clock that was ahead.
         let known = if entry.last_send > now + AHEAD_SECONDS_MAX { 0 } else { entry.last_send };
-        entry.last_send = known.max(newest);
+        entry.last_send = known.max(newest.into());
         let (campaign, serial) = (entry.campaign, entry.serial);
         if let Some(campaign) = campaign {
             self.campaigns.add(campaign, now, sends);
@@ -288,10 +288,10 @@ impl SearchIndex {
         Some(SeriesPlace { slot, serial })
     }
 
-    fn name_time(&mut self, number: usize, series: &Series<'_>) -> NameTime {
+    /// The time of the newest sends of a series.
+    fn newest(&mut self, series: &Series<'_>) -> u32 {
         series.points(&mut self.points);
-        let newest = self.points.last().map_or(0, |point| point.bucket);
-        NameTime { flush: self.flush, newest, number }
+        self.points.last().map_or(0, |point| point.bucket)
     }
 
     fn hash(&self, key: &[u8]) -> u64 {

@@ -125,16 +125,18 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
     assert_eq!(catalogue.search("monthly").found[0].sends, 33);
 }
 
+/// A step of one Canvas, with these names of both.
+const fn step(canvas: &'static str, name: &'static str) -> [(Field, &'static str); 4] {
+    [
+        (Field::CanvasId, "c1"),
+        (Field::CanvasName, canvas),
+        (Field::CanvasStepId, "s1"),
+        (Field::CanvasStepName, name),
+    ]
+}
+
 #[test]
 fn the_busiest_have_the_name_that_was_sent_last_whichever_series_has_it() {
-    let step = |canvas, name| {
-        [
-            (Field::CanvasId, "c1"),
-            (Field::CanvasName, canvas),
-            (Field::CanvasStepId, "s1"),
-            (Field::CanvasStepName, name),
-        ]
-    };
     let (old, new) = (step("Onboarding", "Welcome"), step("Reception", "Hello"));
     let bare = [(Field::CanvasId, "c1"), (Field::CanvasStepId, "s1"), (Field::AppGroupId, "emea")];
     let told_after = |layout: Arc<Layout>, flushes: &[Fields<'_>]| {
@@ -160,14 +162,6 @@ fn the_busiest_have_the_name_that_was_sent_last_whichever_series_has_it() {
 
 #[test]
 fn of_the_names_of_one_flush_the_busiest_have_that_of_the_newest_send() {
-    let step = |canvas, name| {
-        [
-            (Field::CanvasId, "c1"),
-            (Field::CanvasName, canvas),
-            (Field::CanvasStepId, "s1"),
-            (Field::CanvasStepName, name),
-        ]
-    };
     let (old, new) = (step("Onboarding", "Welcome"), step("Reception", "Hello"));
     let bare = [(Field::CanvasId, "c1"), (Field::CanvasStepId, "s1")];
     let cases: [&[(Fields<'_>, u64, u64)]; 5] = [

@@ -313,6 +313,19 @@ mod tests {
         assert!(reason.contains("\u{fffd}[2J") && !reason.contains('\u{1b}'), "{reason:?}");
     }
 
+    /// Answers one request, and gives what was asked.
+    fn port_that_answers(listener: TcpListener, answer: &'static str) -> JoinSet<String> {
+        let mut port = JoinSet::new();
+        port.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let length = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        port
+    }
+
     #[tokio::test]
     async fn a_search_names_the_time_zone_of_its_days() {
         for (time_zone, asked) in [
@@ -321,16 +334,9 @@ mod tests {
         ] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let client = Client::local(listener.local_addr().unwrap(), LONG).unwrap();
-            let mut port = JoinSet::new();
-            port.spawn(async move {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = [0; 1024];
-                let length = socket.read(&mut request).await.unwrap();
-                socket.write_all(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
-                String::from_utf8_lossy(&request[..length]).into_owned()
-            });
+            let port = port_that_answers(listener, "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}");
             client.search("weekly news", time_zone).await.unwrap();
-            let request = port.join_next().await.unwrap().unwrap();
+            let request = port.join_all().await.remove(0);
             assert!(request.starts_with(asked), "{request}");
         }
     }
@@ -362,16 +368,9 @@ mod tests {
         {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}{path}", listener.local_addr().unwrap());
-            let mut port = JoinSet::new();
-            port.spawn(async move {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = [0; 1024];
-                let length = socket.read(&mut request).await.unwrap();
-                socket.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
-                String::from_utf8_lossy(&request[..length]).into_owned()
-            });
+            let port = port_that_answers(listener, "HTTP/1.0 200 OK\r\n\r\n");
             Client::new(&url, LONG).unwrap().health("/readyz").await.unwrap();
-            let request = port.join_next().await.unwrap().unwrap();
+            let request = port.join_all().await.remove(0);
             assert!(request.starts_with(&format!("GET {asked} HTTP/1.1")), "{request}");
         }
     }

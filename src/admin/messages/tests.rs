@@ -99,7 +99,7 @@ fn drops_that_no_request_tells_are_told_of_their_connection() {
         drops("acme", DropReason::Early, 5),
         drops("gamma", DropReason::Failed(FailureReason::Timeout), 1),
     ];
-    let told = |name| untimely(&dropping, name);
+    let told = |name| untimely(&dropping).remove(name);
     let late = "1,500 sends were dropped lately: too old for Datadog, which takes the last hour";
     assert_eq!(told("acme").as_deref(), Some(late));
     let early = "1 send was dropped lately: too far in the future for Datadog";
