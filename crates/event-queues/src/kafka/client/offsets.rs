@@ -200,12 +200,22 @@ impl PartitionOffsets {
         }
     }
 
-    /// Updates the watermarks of a partition. Returns the gaps since the last time that lie before the broker's first
-    /// message: they are lost.
+    /// Forgets the gaps of a partition that goes back: what it left out it will leave out again.
+    pub(super) fn go_back(&mut self, partition: &Partition) {
+        if let Some(held) = self.held.get_mut(partition) {
+            held.gaps.clear();
+        }
+    }
+
+    /// Updates the watermarks of a partition. Returns the gaps that lie before the broker's first message: they are lost.
+    ///
+    /// Watermarks from before the message behind a gap was fetched say nothing of it, and a fetch that the broker refused as
+    /// out of range leaves them without a first message: the gap waits for later ones.
     pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
         let held = self.held.get_mut(partition)?;
         held.marks = Some(marks);
-        let losses = held.gaps.drain(..).filter_map(|gap| gap.loss(marks.start));
+        let judged = held.gaps.extract_if(.., |gap| marks.start >= 0 && gap.to < marks.next);
+        let losses = judged.filter_map(|gap| gap.loss(marks.start));
         losses.reduce(|all, loss| Loss {
             messages: all.messages + loss.messages,
             expected: all.expected.min(loss.expected),

@@ -44,11 +44,12 @@ impl Steady {
 }
 
 impl Poller {
-    /// Notes a gap before a message, to be examined with the next statistics.
+    /// Notes a gap before a message, to be examined with statistics from after its fetch.
     pub(super) fn compare(&mut self, partition: &Partition, expected: i64, offset: i64) {
         if expected < offset {
             self.offsets.leave_out(partition, expected, offset);
         } else if offset < expected {
+            self.offsets.go_back(partition);
             let Partition { topic, number } = partition;
             tracing::warn!(
                 %topic, partition = number, expected, offset,

@@ -108,6 +108,28 @@ fn of_what_was_left_out_that_is_lost_which_lies_before_the_first_message() {
 }
 
 #[test]
+fn watermarks_from_before_a_message_was_fetched_say_nothing_of_the_gap_before_it() {
+    let mut offsets = holding(&[0]);
+    offsets.deliver(&partition(0), 100, 100);
+    offsets.leave_out(&partition(0), 100, 505);
+    // Of the time before the deletion; then of the refused fetch, which says nothing of a first message.
+    for old in [marks(0, 101), marks(-1, 101), Watermarks { next: -1001, ..marks(-1, 505) }, marks(-1, 605)] {
+        assert_eq!(offsets.look(&partition(0), old), None);
+    }
+    let loss = offsets.look(&partition(0), marks(505, 605)).unwrap();
+    assert_eq!(loss, Loss { messages: 405, expected: 100, offset: 505 });
+    assert_eq!(offsets.look(&partition(0), marks(505, 605)), None, "it is told once");
+}
+
+#[test]
+fn a_partition_that_goes_back_forgets_what_it_left_out() {
+    let mut offsets = holding(&[0]);
+    offsets.leave_out(&partition(0), 100, 505);
+    offsets.go_back(&partition(0));
+    assert_eq!(offsets.look(&partition(0), marks(505, 605)), None);
+}
+
+#[test]
 fn many_small_gaps_make_room_for_a_large_one() {
     let mut offsets = holding(&[0]);
     (0..10_000).for_each(|at| offsets.leave_out(&partition(0), 10 * at, 10 * at + 1));
