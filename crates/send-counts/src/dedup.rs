@@ -5,6 +5,7 @@
 //! what it sends beyond takes the room that is left. So a customer's flood pushes out its own ids and nobody else's.
 
 mod id_set;
+mod slots;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 
 use super::IdHash;
+use super::slots::Slots;
 
 /// How many steps the window is divided into: an id is forgotten at most a step later than it may be.
 const STEPS: u64 = 64;
@@ -33,7 +34,7 @@ pub(super) struct IdSet {
     /// By time: the place that the first id of that moment got.
     marks: VecDeque<(u64, u64)>,
     /// Open addressing: the upper half of a slot is a quarter of the hash, the lower half the place.
-    slots: Vec<u64>,
+    slots: Slots,
 }
 
 /// Where in the index a new id would stand. Good until the set changes.
@@ -48,7 +49,7 @@ impl IdSet {
             ring: VecDeque::new(),
             first: 0,
             marks: VecDeque::new(),
-            slots: vec![EMPTY; SLOTS_MIN],
+            slots: Slots::filled(SLOTS_MIN, EMPTY),
         }
     }
 
@@ -67,16 +68,18 @@ impl IdSet {
 
     /// Looks at the places where the ids would stand, so that the waits for memory overlap. Changes nothing.
     pub(super) fn look_at(&self, ids: impl Iterator<Item = IdHash>) {
-        black_box(ids.fold(0, |looked, id| looked ^ self.slots[self.home(tag(id))]));
+        let slots: &[u64] = &self.slots;
+        black_box(ids.fold(0, |looked, id| looked ^ slots[home(slots, tag(id))]));
     }
 
     /// Where `id` would stand; `None`: it is remembered.
     #[inline]
     pub(super) fn vacancy(&self, id: IdHash) -> Option<Vacancy> {
-        let mask = self.slots.len() - 1;
-        let mut slot = self.home(tag(id));
-        while self.slots[slot] != EMPTY {
-            if self.slots[slot] >> 32 == tag(id) && is_same(self.ring[self.index(self.slots[slot])], id) {
+        let slots: &[u64] = &self.slots;
+        let mask = slots.len() - 1;
+        let mut slot = home(slots, tag(id));
+        while slots[slot] != EMPTY {
+            if slots[slot] >> 32 == tag(id) && is_same(self.ring[self.index(slots[slot])], id) {
                 return None;
             }
             slot = (slot + 1) & mask;
@@ -131,22 +134,23 @@ impl IdSet {
         let id = self.ring.pop_front()?;
         let wanted = entry(id, self.first);
         self.first += 1;
-        let mask = self.slots.len() - 1;
-        let mut gap = self.home(tag(id));
-        while self.slots[gap] != wanted {
+        let slots: &mut [u64] = &mut self.slots;
+        let mask = slots.len() - 1;
+        let mut gap = home(slots, tag(id));
+        while slots[gap] != wanted {
             gap = (gap + 1) & mask;
         }
         // Closes the gap: whatever follows moves up, unless it would move before its home.
         let mut next = (gap + 1) & mask;
-        while self.slots[next] != EMPTY {
-            let home = self.home(self.slots[next] >> 32);
+        while slots[next] != EMPTY {
+            let home = home(slots, slots[next] >> 32);
             if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(gap) & mask) {
-                self.slots[gap] = self.slots[next];
+                slots[gap] = slots[next];
                 gap = next;
             }
             next = (next + 1) & mask;
         }
-        self.slots[gap] = EMPTY;
+        slots[gap] = EMPTY;
         Some(id)
     }
 
@@ -181,7 +185,7 @@ impl IdSet {
     /// The memory that it holds.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
-        size_of_val(self.slots.as_slice()) + self.ring.capacity() * size_of::<IdHash>()
+        size_of_val(&*self.slots) + self.ring.capacity() * size_of::<IdHash>()
     }
 
     fn grow(&mut self) {
@@ -196,22 +200,17 @@ impl IdSet {
         }
     }
 
-    fn resize(&mut self, slots: usize) {
-        let old = std::mem::take(&mut self.slots);
-        self.slots = vec![EMPTY; slots];
-        let mask = self.slots.len() - 1;
-        for entry in old.into_iter().filter(|entry| *entry != EMPTY) {
-            let mut slot = self.home(entry >> 32);
-            while self.slots[slot] != EMPTY {
+    fn resize(&mut self, count: usize) {
+        let old = std::mem::replace(&mut self.slots, Slots::filled(count, EMPTY));
+        let slots: &mut [u64] = &mut self.slots;
+        let mask = slots.len() - 1;
+        for entry in old.iter().copied().filter(|entry| *entry != EMPTY) {
+            let mut slot = home(slots, entry >> 32);
+            while slots[slot] != EMPTY {
                 slot = (slot + 1) & mask;
             }
-            self.slots[slot] = entry;
+            slots[slot] = entry;
         }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits")]
-    fn home(&self, tag: u64) -> usize {
-        tag as usize & (self.slots.len() - 1)
     }
 
     /// Where in the ring a slot points to.
@@ -219,6 +218,12 @@ impl IdSet {
     fn index(&self, slot: u64) -> usize {
         (slot as u32).wrapping_sub(self.first as u32) as usize
     }
+}
+
+/// Where an id with this tag would stand if it were alone.
+#[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits")]
+const fn home(slots: &[u64], tag: u64) -> usize {
+    tag as usize & (slots.len() - 1)
 }
 
 /// Whether two hashes are of one id, whoever owns it.
