@@ -152,3 +152,72 @@ async fn where_the_broker_assigns_the_partitions_an_absent_topic_is_told_too() {
     stop(forwarder).await;
     assert_each_once(&intake.accepted(), 2);
 }
+
+#[tokio::test]
+async fn messages_that_can_not_be_read_are_told_and_end_a_run_that_ends_with_the_topic() {
+    let (cluster, producer, intake) = start(1);
+    let configuration = on(&cluster, &intake);
+    let forwarder = configuration.start().await;
+    send(&producer, TOPIC, 0);
+    intake.wait_for_sends(BATCH).await;
+    // As a broker answers to whom it can't give a damaged batch.
+    let damaged = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG; 100_000];
+    cluster.request_errors(RDKafkaApiKey::Fetch, &damaged);
+    send(&producer, TOPIC, 1);
+    told(&forwarder, &["stands still", "Invalid message"]).await;
+    stays_unready(&forwarder, Duration::from_secs(2), "stands still").await;
+    let once = configuration.text("queue.kafka.group_id", "once").run(&["run", "--once"]).await;
+    assert_eq!(once.status.code(), Some(1), "{}", once.stderr);
+    assert!(once.stderr.contains("not all of queue.kafka.topics was read"), "{}", once.stderr);
+    cluster.clear_request_errors(RDKafkaApiKey::Fetch);
+    intake.wait_for_sends(2 * BATCH).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
+}
+
+#[tokio::test]
+async fn partitions_without_a_leader_are_told_by_name_until_there_is_one() {
+    let (cluster, producer, intake) = start(2);
+    cluster.coordinator(MockCoordinator::Group(TOPIC.to_owned()), 1).unwrap();
+    cluster.create_topic("led.elsewhere", 1, 1).unwrap();
+    cluster.partition_leader("led.elsewhere", 0, Some(2)).unwrap();
+    let topics = format!("[\"{TOPIC}\", \"led.elsewhere\"]");
+    let forwarder = on(&cluster, &intake).set("queue.kafka.topics", &topics).start().await;
+    send(&producer, TOPIC, 0);
+    send(&producer, "led.elsewhere", 1);
+    intake.wait_for_sends(2 * BATCH).await;
+    cluster.broker_down(2).unwrap();
+    told(&forwarder, &["no leader that can be reached", "led.elsewhere [0]"]).await;
+    send(&producer, TOPIC, 2);
+    intake.wait_for_sends(3 * BATCH).await;
+    stays_unready(&forwarder, Duration::from_secs(2), "led.elsewhere [0]").await;
+    cluster.broker_up(2).unwrap();
+    send(&producer, "led.elsewhere", 3);
+    intake.wait_for_sends(4 * BATCH).await;
+    ready(&forwarder, 200).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 4);
+}
+
+#[tokio::test]
+async fn a_run_that_ends_with_the_topic_ends_though_more_comes_all_the_time() {
+    let (cluster, producer, intake) = start(1);
+    send(&producer, TOPIC, 0);
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let sender = std::thread::spawn(move || {
+        for mark in 1.. {
+            send(&producer, TOPIC, mark);
+            if ended.recv_timeout(Duration::from_millis(5)) != Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                return;
+            }
+        }
+    });
+    let once = on(&cluster, &intake).run(&["run", "--once"]).await;
+    drop(end);
+    sender.join().unwrap();
+    assert_eq!(once.status.code(), Some(0), "{}", once.stderr);
+    assert!(intake.sends() >= BATCH);
+    let books: serde_json::Value = serde_json::from_str(once.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(books["received"].as_u64(), Some(intake.sends()), "{books}");
+}

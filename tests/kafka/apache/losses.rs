@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::broker::Broker;
 use super::load::BATCH;
-use super::scene::{STATISTICS, lost, member, nothing_is_left, send, share_all, stop, told, with};
+use super::scene::{STATISTICS, errors, lost, member, nothing_is_left, send, share_all, stop, told, with};
 use super::support;
 use super::support::braze::{assert_each_once, mark};
 use super::support::forwarder::{Configuration, Forwarder};
@@ -119,4 +119,67 @@ async fn what_retention_deletes_unread_is_told_and_is_no_lag_any_more() {
     // Nor does it keep a run from its end.
     delete_all(topic).await;
     assert_eq!(configuration.run(&["run", "--once"]).await.status.code(), Some(0));
+}
+
+/// Runs to the end of the topic, and says what it tells as lost.
+async fn lost_in_a_run(configuration: &Configuration) -> Vec<String> {
+    let finished = configuration.run(&["run", "--once"]).await;
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    errors(&finished.stderr).filter(|line| line.contains("messages are lost")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_loss_is_told_once_whoever_starts_again() {
+    let topic = "lost.once";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let configuration = patient(topic, &intake);
+    send(broker, topic, 0..1);
+    assert_eq!(lost_in_a_run(&configuration).await, [""; 0]);
+    send(broker, topic, 1000..1005);
+    delete_all(topic).await;
+    let told = lost_in_a_run(&configuration).await;
+    assert!(told.len() == 1 && told[0].contains("\"skipped\":500"), "{told:?}");
+    assert_eq!(lost_in_a_run(&configuration).await, [""; 0]);
+    assert_eq!(broker.committed(topic, topic)[&0], 600);
+}
+
+#[tokio::test]
+async fn markers_and_aborted_messages_that_are_deleted_after_all_was_read_are_no_loss() {
+    let topic = "aborted.deleted";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let transactions = Transactions::of(broker, topic);
+    transactions.commit(0);
+    transactions.abort(0);
+    let configuration = patient(topic, &intake);
+    for _start in 0..2 {
+        assert_eq!(lost_in_a_run(&configuration).await, [""; 0]);
+        delete_all(topic).await;
+    }
+    assert_eq!(lost_in_a_run(&configuration).await, [""; 0]);
+    let (_, end) = broker.marks(topic, 0);
+    assert_eq!(broker.committed(topic, topic)[&0], end, "the group has nothing left");
+    assert_each_once(&intake.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_loss_that_no_statistics_have_shown_is_told_at_the_stop() {
+    let topic = "lost.at.the.stop";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let mut forwarder = with(patient(topic, &intake), &[("statistics.interval.ms", "10000")]).start().await;
+    share_all(&[&forwarder], 1).await;
+    send(broker, topic, 0..1);
+    intake.wait_for_sends(BATCH).await;
+    behind_its_back(&forwarder, async || {
+        send(broker, topic, 1000..1005);
+        delete_all(topic).await;
+        send(broker, topic, 1..2);
+    })
+    .await;
+    intake.wait_for_sends(2 * BATCH).await;
+    forwarder.signal("TERM");
+    assert_eq!(forwarder.wait().await.code(), Some(0));
+    told(&forwarder, &["messages are lost", "\"skipped\":500"]).await;
 }

@@ -149,3 +149,29 @@ fn messages(broker: &Broker, topic: &str) -> usize {
         }
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_is_deleted_before_its_commit_holds_up_no_other_and_no_stop() {
+    let (stays, goes) = ("stays", "goes");
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    for topic in [stays, goes] {
+        broker.create_topic(topic, 1).await;
+    }
+    let forwarder = member(broker.addresses(), stays, &intake, "acme")
+        .set("queue.kafka.topics", &format!("[\"{stays}\", \"{goes}\"]"))
+        .text("flush.interval", "5s")
+        .start()
+        .await;
+    share_all(&[&forwarder], 2).await;
+    let producer = send(broker, stays, 0..1);
+    send(broker, goes, 1..2);
+    support::eventually("both are counted", async || {
+        let received = forwarder.metrics().await.sum("braze_datadog_events_received_total", &[]);
+        (received == 2 * BATCH).then_some(())
+    })
+    .await;
+    broker.delete_topic(goes).await;
+    committed_all(broker, &producer, stays).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
+}

@@ -124,6 +124,22 @@ fn ask_for_ends(consumer: &BaseConsumer<Callbacks>, partitions: &[Partition]) {
     consumer.context().note(Event::Ends(ends));
 }
 
+/// Where partitions begin, as far as that can be found out soon. In the place of a time, -2 asks for the beginning. Source: Kafka's
+/// protocol, `ListOffsets`.
+pub(super) fn starts(
+    consumer: &BaseConsumer<Callbacks>,
+    partitions: &[Partition],
+    patience: Duration,
+) -> Vec<(Partition, i64)> {
+    let wanted = to_list(partitions.iter().map(|partition| (partition, Offset::Beginning)));
+    let starts = consumer.offsets_for_times(wanted, patience);
+    let starts = starts.inspect_err(
+        |error| tracing::debug!(%error, "kafka: the beginning of partitions could not be asked for"),
+    );
+    let known = starts.iter().flat_map(list);
+    known.filter_map(|(partition, start)| Some((partition, start?))).collect()
+}
+
 fn ask_for_committed(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partition>) {
     let wanted = without_offsets(&partitions);
     let committed = match consumer.committed_offsets(wanted, ANSWER_MAX) {
@@ -142,9 +158,11 @@ fn ask_for_committed(consumer: &BaseConsumer<Callbacks>, partitions: Vec<Partiti
 /// Commits these offsets. It waits for a coordinator for as long as a session lasts.
 pub(super) fn commit(consumer: &BaseConsumer<Callbacks>, offsets: CommitOffsets) {
     let result = commit_all(consumer, &offsets);
-    let is_of_a_topic = result
-        .as_ref()
-        .is_err_and(|error| error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed));
+    let code = result.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+    let is_of_a_topic = matches!(
+        code,
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition)
+    );
     if !is_of_a_topic {
         return answer(consumer, offsets, &result);
     }

@@ -197,6 +197,7 @@ impl ClientContext for Callbacks {
         if partitions(&statistics).any(|partition| partition.desired && partition.fetch_state == "none") {
             self.health.lasts(Trouble::Standstill);
         }
+        self.health.look_at_leaders(&leaderless(&statistics));
         self.note(Event::Watermarks(marks(&statistics)));
     }
 
@@ -285,6 +286,26 @@ fn is_let_in_again(statistics: &Statistics) -> bool {
 fn partitions(statistics: &Statistics) -> impl Iterator<Item = &PartitionStatistics> {
     let topics = statistics.topics.values().flat_map(|topic| topic.partitions.values());
     topics.filter(|partition| partition.partition >= 0)
+}
+
+/// The partitions that this process reads and no broker leads, or none that is connected.
+fn leaderless(statistics: &Statistics) -> Vec<String> {
+    let is_up = |leader| {
+        let mut brokers = statistics.brokers.values();
+        brokers.any(|broker| leader >= 0 && broker.nodeid == leader && broker.state == "UP")
+    };
+    let mut names = Vec::new();
+    for topic in statistics.topics.values() {
+        let desired =
+            topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.desired);
+        names.extend(
+            desired
+                .filter(|partition| !is_up(partition.leader))
+                .map(|partition| format!("{} [{}]", topic.topic, partition.partition)),
+        );
+    }
+    names.sort_unstable();
+    names
 }
 
 /// The watermarks of the partitions that this process reads.

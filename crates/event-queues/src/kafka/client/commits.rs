@@ -95,6 +95,7 @@ impl Poller {
                 }
             }
         }
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         let is_taken = refused.is_none();
         if let Some((kind, error)) = refused {
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
@@ -223,9 +224,12 @@ impl Poller {
     /// Why they are not committed.
     pub(super) fn commit_now(&mut self, partitions: &[Partition], deadline: Instant) -> Result<(), String> {
         let mut reason = "there is no answer: is the coordinator of the group there?".to_owned();
+        let mut gone = BTreeSet::new();
         loop {
-            let offsets = self.offsets.unconfirmed(partitions);
+            let mut offsets = self.offsets.unconfirmed(partitions);
+            offsets.retain(|(partition, _)| !gone.contains(partition));
             if offsets.is_empty() {
+                tell_gone(&gone);
                 return Ok(());
             }
             // Who is told to end does not wait for as long, and counts what is acknowledged by then.
@@ -247,7 +251,11 @@ impl Poller {
                     continue;
                 };
                 self.committed(&answers);
-                if let Some(error) = answers.iter().find_map(|answer| answer.result.as_ref().err()) {
+                gone.extend(
+                    answers.iter().filter(|answer| is_gone(answer)).map(|answer| answer.partition.clone()),
+                );
+                let mut others = answers.iter().filter(|answer| !is_gone(answer));
+                if let Some(error) = others.find_map(|answer| answer.result.as_ref().err()) {
                     reason = error.to_string();
                     if let Refused::Right(words) = of_commit(error.rdkafka_error_code()) {
                         return Err(words.to_owned());
@@ -256,5 +264,20 @@ impl Poller {
                 }
             }
         }
+    }
+}
+
+/// Whether the broker does not have the partition any more.
+fn is_gone(answer: &Answer) -> bool {
+    let error = answer.result.as_ref().err();
+    error.and_then(KafkaError::rdkafka_error_code) == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
+}
+
+fn tell_gone(gone: &BTreeSet<Partition>) {
+    if let Some(Partition { topic, number }) = gone.first() {
+        tracing::warn!(
+            %topic, partition = number, partitions = gone.len(),
+            "kafka: partitions are not on the broker any more, so what was counted of them can't be committed, nor read again"
+        );
     }
 }

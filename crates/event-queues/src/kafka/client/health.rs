@@ -8,6 +8,7 @@ use super::refusal::{BrokerRefusal, Trouble, topic_of};
 pub(super) use troubles::is_pattern;
 use troubles::{Slot, TroubleSlots};
 
+mod leaders;
 mod troubles;
 
 /// How long the group may be without a coordinator before that is trouble: another broker takes over within seconds.
@@ -98,6 +99,10 @@ impl Health {
         self.is_paused.store(is_paused, Ordering::Relaxed);
     }
 
+    fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     fn troubles(&self) -> MutexGuard<'_, TroubleSlots> {
         self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,7 +164,7 @@ impl Health {
     pub(super) fn is_unreadable_for(&self, at_least: Duration) -> bool {
         let mut troubles = self.troubles();
         self.is_connected()
-            && [Trouble::Reads, Trouble::Standstill].into_iter().any(|trouble| {
+            && [Trouble::Reads, Trouble::Standstill, Trouble::Leaders].into_iter().any(|trouble| {
                 let Slot { words, since, .. } = troubles.slot(trouble);
                 words.is_some() && since.is_some_and(|since| since.elapsed() >= at_least)
             })
@@ -357,7 +362,7 @@ impl Watch {
 
     /// Whether fetching is paused because the pipeline is full.
     pub fn is_paused(&self) -> bool {
-        self.0.is_paused.load(Ordering::Relaxed)
+        self.0.is_paused()
     }
 
     /// What keeps events from coming, in words; `None` while all is well.

@@ -7,7 +7,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 
 use super::batch::origin_of;
-use super::broker_requests::BrokerQuestion;
+use super::broker_requests::{self, BrokerQuestion};
 use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
 use super::poller::{Halt, Joining, Poller, PollerCommand, PollerOutput};
@@ -22,6 +22,9 @@ const COMMIT_MAX: Duration = Duration::from_secs(15);
 
 /// How long the last commit is tried before the group is left: nobody waits long for a process to stop.
 const LAST_COMMIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long partitions that are given up are asked for where they begin.
+const EXAMINE_MAX: Duration = Duration::from_secs(1);
 
 impl Poller {
     /// Handles events of the group in their order. Partitions that it revokes wait so long for the outcomes of what was handed
@@ -180,6 +183,7 @@ impl Poller {
             !partitions.iter().any(|one| one.number == early.partition() && *one.topic == *early.topic())
         });
         self.batch.take_if(|batch| partitions.contains(&batch.partition));
+        self.examine(partitions);
         self.offsets.forget(partitions);
         self.unsent.retain(|unsent| matches!(unsent, PollerOutput::Batch(..)) && !unsent.is_over());
         self.forgive();
@@ -243,6 +247,8 @@ impl Poller {
                 "kafka: the last commit has failed; what was counted since the one before is counted again"
             );
         }
+        self.examine(&held);
+        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         self.parts.health.close();
         self.consumer.context().leave();
         self.answer();
@@ -253,6 +259,20 @@ impl Poller {
         // Leaves the group, so that the others take over at once.
         drop(self.consumer);
         tracing::debug!("kafka: left the group");
+    }
+
+    /// Tells what is lost of partitions that are given up, where no statistics have come since that was noticed: what lies
+    /// behind it is committed, so nobody else will notice.
+    fn examine(&mut self, partitions: &[Partition]) {
+        let unexamined = self.offsets.unexamined(partitions);
+        if unexamined.is_empty() || !self.parts.health.is_connected() {
+            return;
+        }
+        for (partition, start) in broker_requests::starts(&self.consumer, &unexamined, EXAMINE_MAX) {
+            if let Some(loss) = self.offsets.examine_all(&partition, start) {
+                self.tell_loss(&partition, loss);
+            }
+        }
     }
 
     /// The group waits for an answer to each change, and can't be left before.

@@ -8,7 +8,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub(super) use self::gaps::Loss;
+use self::gaps::{Gap, Gaps};
 use crate::{Origin, Receipt};
+
+mod gaps;
 
 /// One partition of one topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,35 +49,6 @@ pub(super) struct Watermarks {
     pub(super) is_at_end: bool,
 }
 
-/// Offsets without a message. Markers of transactions, compaction and expired messages leave such gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Gap {
-    from: i64,
-    to: i64,
-}
-
-impl Gap {
-    /// The part of it that is lost, if the broker's first message is at `start`.
-    fn loss(self, start: i64) -> Option<Loss> {
-        let Gap { from, to } = self;
-        let messages = u64::try_from(to.min(start) - from).unwrap_or(0);
-        (messages > 0).then_some(Loss { messages, expected: from, offset: to })
-    }
-}
-
-/// Messages that the broker threw away before they were read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Loss {
-    pub(super) messages: u64,
-    /// The offset of the first missing message.
-    pub(super) expected: i64,
-    /// The offset of the message behind the gap.
-    pub(super) offset: i64,
-}
-
-/// Gaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
-const GAPS_MAX: usize = 256;
-
 /// The state of a partition while it belongs to this process. Messages are counted since it was assigned.
 #[derive(Debug, Default)]
 struct Held {
@@ -94,13 +69,35 @@ struct Held {
     /// The end of the partition, once nothing is left before it.
     passed: Option<i64>,
     marks: Option<Watermarks>,
-    gaps: Vec<Gap>,
+    /// The end that was known first.
+    first_end: Option<i64>,
+    gaps: Gaps,
 }
 
 impl Held {
     /// The offset that the next message should have.
     fn expected(&self) -> Option<i64> {
         self.passed.max(self.delivered).or(self.committed)
+    }
+
+    /// What lies before an end that was passed and is no message has no outcome to wait for: once all messages have theirs, the
+    /// end may be committed, and whoever reads on from there does not take it for lost when it is deleted.
+    fn settle_end(&mut self) {
+        let known = self.delivered.max(self.committed);
+        if let Some(passed) = self.passed.filter(|passed| known.is_some_and(|known| known < *passed))
+            && self.delivered == self.acknowledged
+        {
+            self.delivered = Some(passed);
+            self.acknowledged = Some(passed);
+            self.unconfirmed.push_back((passed, self.acknowledged_messages));
+        }
+    }
+
+    /// Whether it is read to its end, or to where it ended first: what is committed may lie beyond both, and is no sign.
+    fn is_at_end(&self) -> bool {
+        let expected = self.expected();
+        self.marks.is_some_and(|marks| marks.is_at_end && expected == Some(marks.next))
+            || self.first_end.is_some_and(|end| self.passed.max(self.delivered) >= Some(end))
     }
 
     /// Messages that are left to be read, or to be committed.
@@ -189,38 +186,37 @@ impl PartitionOffsets {
 
     /// Notes a gap: the message at `to` followed the one before `from`.
     pub(super) fn leave_out(&mut self, partition: &Partition, from: i64, to: i64) {
-        let Some(held) = self.held.get_mut(partition) else { return };
-        let gap = Gap { from, to };
-        if held.gaps.len() < GAPS_MAX {
-            held.gaps.push(gap);
-        } else if let Some(smallest) = held.gaps.iter_mut().min_by_key(|gap| gap.to - gap.from)
-            && smallest.to - smallest.from < to - from
-        {
-            *smallest = gap;
+        if let Some(held) = self.held.get_mut(partition) {
+            held.gaps.add(Gap { from, to });
         }
     }
 
     /// Forgets the gaps of a partition that goes back: what it left out it will leave out again.
     pub(super) fn go_back(&mut self, partition: &Partition) {
         if let Some(held) = self.held.get_mut(partition) {
-            held.gaps.clear();
+            held.gaps = Gaps::default();
         }
     }
 
-    /// Updates the watermarks of a partition. Returns the gaps that lie before the broker's first message: they are lost.
-    ///
-    /// Watermarks from before the message behind a gap was fetched say nothing of it, and a fetch that the broker refused as
-    /// out of range leaves them without a first message: the gap waits for later ones.
+    /// Updates the watermarks of a partition. Returns what is lost of the gaps that they can judge. Where no broker leads the
+    /// partition its end is unknown, and stays the last one that was known.
     pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
         let held = self.held.get_mut(partition)?;
-        held.marks = Some(marks);
-        let judged = held.gaps.extract_if(.., |gap| marks.start >= 0 && gap.to < marks.next);
-        let losses = judged.filter_map(|gap| gap.loss(marks.start));
-        losses.reduce(|all, loss| Loss {
-            messages: all.messages + loss.messages,
-            expected: all.expected.min(loss.expected),
-            offset: all.offset.max(loss.offset),
-        })
+        let end = if marks.end < 0 { held.marks.map_or(marks.end, |known| known.end) } else { marks.end };
+        held.first_end = held.first_end.or((end >= 0).then_some(end));
+        held.marks = Some(Watermarks { end, ..marks });
+        held.gaps.examine(marks)
+    }
+
+    /// Those of the partitions with gaps that wait to be examined, and are longer than a marker.
+    pub(super) fn unexamined(&self, partitions: &[Partition]) -> Vec<Partition> {
+        let is_one = |one: &&Partition| self.held.get(one).is_some_and(|held| held.gaps.are_long());
+        partitions.iter().filter(is_one).cloned().collect()
+    }
+
+    /// What is lost of the gaps of a partition, if the broker's first message was at `start` after all of them.
+    pub(super) fn examine_all(&mut self, partition: &Partition, start: i64) -> Option<Loss> {
+        self.held.get_mut(partition)?.gaps.examine_all(start)
     }
 
     /// Where a partition ends, as far as is known; negative where it is not.
@@ -248,6 +244,7 @@ impl PartitionOffsets {
             }
             let expected = held.expected();
             held.passed = Some(marks.next);
+            held.settle_end();
             if let Some(expected) = expected {
                 let gap = Gap { from: expected, to: marks.next };
                 lost.extend(gap.loss(marks.start).map(|loss| (partition.clone(), loss)));
@@ -256,11 +253,10 @@ impl PartitionOffsets {
         lost
     }
 
-    /// Whether all partitions are read to their end, as far as the client knows.
+    /// Whether all partitions are read to their end, as far as the client knows, or to where they ended first: to some of them
+    /// more may come all the time.
     pub(super) fn are_at_end(&self) -> bool {
-        self.held.values().all(|held| {
-            held.marks.is_some_and(|marks| marks.is_at_end && held.expected() == Some(marks.next))
-        })
+        self.held.values().all(Held::is_at_end)
     }
 
     /// Messages that are left to be read, or to be committed.
@@ -294,6 +290,7 @@ impl PartitionOffsets {
                 held.acknowledged = Some(open.next_offset);
                 held.acknowledged_messages = open.messages;
                 held.unconfirmed.push_back((open.next_offset, open.messages));
+                held.settle_end();
             }
         }
     }

@@ -202,6 +202,9 @@ impl Poller {
                 self.take(&message)?;
             }
             self.turn()?;
+            if self.parts.is_until_empty && self.batch.is_none() && self.offsets.are_at_end() {
+                self.rest()?;
+            }
         }
     }
 

@@ -18,9 +18,11 @@ pub(super) enum Trouble {
     Topics,
     /// A topic that is there may not be read; which one is not said.
     Reads,
-    /// Something of the topics stands still, for as long as that is reported: the offset of a partition may not be reset, or the
-    /// broker that assigns the partitions refuses a topic.
+    /// Something of the topics stands still, for as long as that is reported: the offset of a partition may not be reset, its next
+    /// messages can't be read, or the broker that assigns the partitions refuses a topic.
     Standstill,
+    /// Partitions have no leader that can be reached.
+    Leaders,
     /// Commits are refused.
     Commits,
     /// The schema registry can't be asked.
@@ -28,13 +30,14 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Trouble::Access,
         Trouble::Callbacks,
         Trouble::Coordinator,
         Trouble::Topics,
         Trouble::Reads,
         Trouble::Standstill,
+        Trouble::Leaders,
         Trouble::Commits,
         Trouble::Registry,
     ];
@@ -46,7 +49,7 @@ impl Trouble {
 
     /// Whether something of `queue.kafka.topics` is not read, and the rest is.
     pub(super) fn is_of_some_topics(self) -> bool {
-        matches!(self, Trouble::Topics | Trouble::Reads | Trouble::Standstill)
+        matches!(self, Trouble::Topics | Trouble::Reads | Trouble::Standstill | Trouble::Leaders)
     }
 }
 
@@ -134,9 +137,22 @@ pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Op
             "\"auto.offset.reset\" in [queue.kafka.options] is error, and the Kafka broker does not hold the group's \
              offset (any more): set the group's offsets, or \"auto.offset.reset\" to earliest",
         ),
+        _ if is_of_messages(reason) => BrokerRefusal::new(
+            Trouble::Standstill,
+            "a partition of queue.kafka.topics stands still: the Kafka broker does not give its next messages, or they are damaged, \
+             or in a form that this client can't read. If that lasts, look at the broker's log, or set the group's offset \
+             behind them",
+        ),
         _ => return None,
     };
     Some(refusal)
+}
+
+/// Whether an error event says that messages could not be read. Source: librdkafka, `rdkafka_fetcher.c` and `rdkafka_msgset_reader.c`.
+fn is_of_messages(reason: &str) -> bool {
+    let begins = ["Decompression (", "Message at ", "MessageSet at ", "Unsupported Message(Set) "];
+    begins.iter().any(|begin| reason.starts_with(begin))
+        || reason.starts_with("Fetch from broker ") && reason.contains(" failed at ")
 }
 
 /// The meaning of a line of librdkafka's log, where there is no error event for it.
@@ -359,6 +375,18 @@ mod tests {
                 "Subscribed topic not available: t: Broker: …",
                 PLAIN,
                 "queue.kafka.topics",
+            ),
+            (
+                Code::InvalidMessage,
+                "Fetch from broker 1 failed at offset 100 (leader epoch -1): Broker: Invalid message",
+                PLAIN,
+                "set the group's offset",
+            ),
+            (
+                Code::BadCompression,
+                "Decompression (codec 0x3) of message at 100 of 994 bytes failed: Local: Invalid compressed data",
+                PLAIN,
+                "stands still",
             ),
         ] {
             let words = of_error(code, reason, identity).unwrap().words;

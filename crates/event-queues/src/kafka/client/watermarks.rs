@@ -87,7 +87,7 @@ impl Poller {
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
-    fn tell_loss(&self, partition: &Partition, Loss { messages, expected, offset }: Loss) {
+    pub(super) fn tell_loss(&self, partition: &Partition, Loss { messages, expected, offset }: Loss) {
         self.parts.health.skip(messages);
         let Partition { topic, number } = partition;
         tracing::error!(
@@ -104,6 +104,7 @@ impl Poller {
             || *statistics < STEADY_STATISTICS
             || since.elapsed() < STEADY_AFTER
             || self.batch.is_some()
+            || !self.early.is_empty()
         {
             return;
         }
@@ -157,8 +158,8 @@ impl Poller {
         }
     }
 
-    /// Nothing comes. A run that ends with the partitions ends if all are at their end, or those that may be read, and fails if
-    /// the group gives it none.
+    /// Nothing comes, or all has been read that was there at the beginning. A run that ends with the partitions ends if all are at
+    /// their end, or those that may be read, and fails if the group gives it none.
     pub(super) fn rest(&mut self) -> Result<(), Halt> {
         if !self.parts.is_until_empty {
             return Ok(());

@@ -24,6 +24,8 @@ pub(super) struct TroubleSlots {
     pub(super) readable: BTreeSet<String>,
     /// What the group is to this client while a broker is there and it is no member, and since when.
     pub(super) unsettled: Option<(Membership, Instant)>,
+    /// Since when a partition has no leader that can be reached.
+    pub(super) leaderless_since: Option<Instant>,
 }
 
 /// One kind of trouble.

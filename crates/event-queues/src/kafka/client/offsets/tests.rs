@@ -1,6 +1,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::gaps::GAPS_MAX;
 use super::*;
 
 fn partition(number: i32) -> Partition {
@@ -174,14 +175,16 @@ fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
     assert_eq!(offsets.pass_ends(), [], "a marker is no loss");
     assert_eq!(offsets.expected(&partition(0)), Some(11), "what follows follows the marker");
     assert!(offsets.are_at_end());
+    assert_eq!(offsets.request(), [], "nothing is committed before its outcome");
     offsets.acknowledge(receipt);
-    assert_eq!(offsets.request(), [(partition(0), 10)]);
+    assert_eq!(offsets.request(), [(partition(0), 11)], "the marker with what stands before it");
+    assert!(offsets.is_settled([&partition(0)]));
     assert_eq!((offsets.lag(), offsets.waiting()), (10, 0));
-    offsets.confirm(&partition(0), 10);
-    assert_eq!(offsets.lag(), 0);
+    offsets.confirm(&partition(0), 11);
+    assert_eq!((offsets.lag(), offsets.request(), offsets.unconfirmed([&partition(0)])), (0, vec![], vec![]));
     offsets.look(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
     assert_eq!((offsets.lag(), offsets.waiting()), (100, 100), "what was deleted is not there to be read");
-    assert!(!offsets.are_at_end());
+    assert!(offsets.are_at_end(), "what came since it began is not waited for");
 }
 
 #[test]
@@ -193,6 +196,75 @@ fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
     let loss = Loss { messages: 500, expected: 100, offset: 600 };
     assert_eq!(offsets.pass_ends(), [(partition(0), loss)]);
     assert_eq!((offsets.expected(&partition(0)), offsets.pass_ends()), (Some(600), vec![]));
+    // Whoever reads on does not take it for lost once more.
+    assert_eq!(offsets.request(), [(partition(0), 600)]);
+    offsets.confirm(&partition(0), 600);
+    assert_eq!((offsets.lag(), offsets.counted_again([&partition(0)])), (0, 0));
+}
+
+#[test]
+fn an_end_that_is_passed_is_committed_when_all_before_it_has_its_outcome_and_only_then() {
+    let mut offsets = holding(&[0]);
+    let first = offsets.deliver(&partition(0), 10, 10);
+    offsets.look(&partition(0), marks(0, 1011));
+    offsets.pass_ends();
+    let second = offsets.deliver(&partition(0), 1020, 9);
+    offsets.acknowledge(first);
+    assert_eq!(offsets.request(), [(partition(0), 10)], "of what came since not all is settled");
+    offsets.acknowledge(second);
+    assert_eq!(offsets.request(), [(partition(0), 1020)]);
+    // Of a partition without messages, that nobody has read before, there is nothing to remember.
+    let mut offsets = holding(&[0]);
+    offsets.look(&partition(0), marks(0, 0));
+    offsets.pass_ends();
+    assert_eq!((offsets.request(), offsets.are_at_end()), (vec![], true));
+    // What the group has committed beyond the end stays: the partition may have been cut off for a moment.
+    let mut offsets = PartitionOffsets::default();
+    offsets.assign(partition(0), Arc::default(), Some(1000));
+    offsets.look(&partition(0), marks(0, 900));
+    offsets.pass_ends();
+    assert_eq!(offsets.request(), []);
+}
+
+#[test]
+fn a_partition_that_grows_all_the_time_is_at_its_end_where_it_ended_first() {
+    let mut offsets = holding(&[0, 1]);
+    let growing = |end| Watermarks { is_at_end: false, ..marks(0, end) };
+    offsets.look(&partition(0), growing(100));
+    offsets.look(&partition(1), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1001) });
+    offsets.deliver(&partition(0), 99, 99);
+    offsets.look(&partition(0), growing(150));
+    offsets.deliver(&partition(0), 120, 21);
+    assert!(!offsets.are_at_end(), "the end of the other one is not known");
+    offsets.look(&partition(1), growing(7));
+    assert!(!offsets.are_at_end());
+    offsets.deliver(&partition(1), 7, 7);
+    assert!(offsets.are_at_end());
+}
+
+#[test]
+fn an_end_that_is_not_known_for_want_of_a_leader_stays_that_which_was_known() {
+    let mut offsets = holding(&[0]);
+    offsets.look(&partition(0), marks(0, 100));
+    offsets.look(&partition(0), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1) });
+    assert_eq!((offsets.end(&partition(0)), offsets.waiting()), (100, 100));
+}
+
+#[test]
+fn before_a_partition_is_given_up_gaps_longer_than_a_marker_are_examined() {
+    let mut offsets = holding(&[0, 1]);
+    let all = [partition(0), partition(1)];
+    for (from, to) in [(10, 11), (20, 21)] {
+        for partition in &all {
+            offsets.leave_out(partition, from, to);
+        }
+    }
+    assert_eq!(offsets.unexamined(&all), []);
+    offsets.leave_out(&partition(1), 100, 600);
+    assert_eq!(offsets.unexamined(&all), [partition(1)]);
+    let loss = Loss { messages: 1 + 1 + 500, expected: 10, offset: 600 };
+    assert_eq!(offsets.examine_all(&partition(1), 700), Some(loss));
+    assert_eq!((offsets.unexamined(&all), offsets.examine_all(&partition(1), 700)), (vec![], None));
 }
 
 #[test]
