@@ -50,7 +50,7 @@ deny: ## licences, sources, banned and repeated crates, against deny.toml
 	$(CARGO) deny --locked check bans licenses sources
 
 scripts: ## shellcheck over what builds and installs, actionlint over the workflows
-	shellcheck --external-sources --severity warning tests/run fuzz/run fuzz/rustc .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb .ci/rustdoc deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
+	shellcheck --external-sources --severity warning tests/run fuzz/run fuzz/rustc .ci/install .ci/run .ci/static .ci/static-trial .ci/image .ci/deb .ci/pages .ci/rustdoc deploy/debian/postinst deploy/debian/postrm tests/service/*.sh .ci/release .ci/release-notes
 	actionlint
 
 # Not a part of `make check`: the database of advisories is a git repository that not every network reaches, and a new

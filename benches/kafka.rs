@@ -1,8 +1,8 @@
 //! What Kafka costs: the real binary with a backlog of millions, beside a bare consumer loop that only counts
 //! messages, in the same run, against the broker of the tests.
 //!
-//! `cargo bench --bench kafka` takes about two minutes and 3 GB of memory, most of it the broker's;
-//! `cargo bench --bench kafka -- 1` sends one million events instead of five. CPU seconds are user and system
+//! `cargo bench --features kafka --bench kafka` takes about two minutes and 3 GB of memory, most of it the broker's;
+//! `cargo bench --features kafka --bench kafka -- 1` sends one million events instead of five. CPU seconds are user and system
 //! time together, of the forwarder's process alone; the broker and the intake share the machine with it, so
 //! that events a second are a lower bound. Nothing here judges: a busy machine is slow, not broken.
 

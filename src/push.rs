@@ -1,7 +1,7 @@
 //! Receives Braze's Currents HTTP push: a request becomes a frame of the embedded queue.
 //!
-//! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, and sends it again at 5XX. So it answers
-//! 200 only after the queue has made the batch durable, and 503 to all trouble that may pass.
+//! Braze counts a batch as delivered at any 2XX, gives it up at 401, 403 and 404, splits it at 400 and 413, and sends it
+//! again at all else. So it answers 200 only after the queue has made the batch durable, and 503 to all trouble that may pass.
 //!
 //! The bounds on a sender, whatever it sends:
 //!

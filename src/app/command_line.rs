@@ -10,7 +10,7 @@ use super::reconcile::ReconcileArguments;
 use super::version::version;
 
 const AFTER_HELP: &str = "\
-A first look, without an account:
+A first look, without an account, in the folder of the sources or of the archive (Debian: /usr/share/braze-datadog):
   braze-datadog run --config config/quickstart.toml --again --import samples/currents.ndjson
 Before a configuration goes live:
   braze-datadog check --config /etc/braze-datadog/braze-datadog.toml

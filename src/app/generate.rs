@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
+use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate_to};
+use clap_mangen::Man;
 
 use super::command_line::{Arguments, GenerateArguments};
 use super::{Failure, print_line};
@@ -30,8 +31,9 @@ pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
 
 fn write(directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
-    let command = Arguments::command();
-    clap_mangen::generate_to(command, directory)?;
+    let mut command = Arguments::command().disable_help_subcommand(true);
+    command.build();
+    write_pages(&command, directory)?;
     for shell in SHELLS {
         generate_to(shell, &mut Arguments::command(), NAME, directory)?;
     }
@@ -41,6 +43,38 @@ fn write(directory: &Path) -> io::Result<Vec<PathBuf>> {
     written.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(NAME)));
     written.sort();
     Ok(written)
+}
+
+/// The man pages of a command and of those below it.
+fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write_pages(below, directory)?;
+    }
+    let (page, mut text) = (Man::new(command.clone()), Vec::new());
+    page.render(&mut text)?;
+    fs::write(directory.join(page.get_filename()), examples_as_they_stand(&String::from_utf8_lossy(&text)))
+}
+
+/// A man page, in whose last part a line stays a line where it is an example or ends a sentence: roff would fill all of them into
+/// one paragraph.
+fn examples_as_they_stand(page: &str) -> String {
+    let (mut text, mut is_extra, mut is_example) = (String::new(), false, false);
+    for line in page.lines() {
+        if line.starts_with(".SH") {
+            is_extra = line == ".SH EXTRA";
+        }
+        let begins_with_space = is_extra && line.starts_with("  ");
+        if begins_with_space != is_example {
+            text.push_str(if begins_with_space { ".nf\n" } else { ".fi\n" });
+            is_example = begins_with_space;
+        }
+        text.push_str(line);
+        text.push('\n');
+        if is_extra && !is_example && line.ends_with(['.', ':']) {
+            text.push_str(".br\n");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -63,6 +97,18 @@ mod tests {
         }
         let page = fs::read_to_string(at.join("braze-datadog-run.1")).unwrap();
         assert!(page.contains("import"), "{page}");
+        let (_, extra) = page.split_once("\n.SH EXTRA\n").unwrap();
+        let example = "\n.nf\n  braze\\-datadog run \\-\\-import dataexport/ \\-\\-once  ";
+        assert!(extra.contains(example) && extra.contains("memory)\n.fi\nPoints in Datadog"), "{extra}");
+    }
+
+    #[test]
+    fn an_example_of_a_man_page_stays_a_line() {
+        let page = ".SH A\n  a\n.SH EXTRA\nOne\ntwo:\n  first\n  second\nThree.\n.SH VERSION\nv1.\n";
+        let expected = ".SH A\n  a\n.SH EXTRA\nOne\ntwo:\n.br\n.nf\n  first\n  second\n.fi\nThree.\n.br\n.SH VERSION\nv1.\n";
+        assert_eq!(examples_as_they_stand(page), expected);
+        let last = ".SH EXTRA\n  first\n.SH VERSION\n";
+        assert_eq!(examples_as_they_stand(last), ".SH EXTRA\n.nf\n  first\n.fi\n.SH VERSION\n");
     }
 
     #[test]

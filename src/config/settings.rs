@@ -79,7 +79,7 @@ settings! {
 /// BRAZE_DATADOG__EVENTS__COUNT="a,b".
 ///
 /// Only a connection is required. `braze-datadog check` says whether this file is right. SIGHUP makes a running
-/// process read it again: connections, keys, tags and log.level change at once; the rest needs a restart. Files of
+/// process read it again: connections, keys, tags, log.level and more change at once; the log names what needs a restart. Files of
 /// connections_directory, of API keys, tokens and certificates are read again by themselves when they change.
 pub(super) struct Settings {
     /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service

@@ -242,7 +242,8 @@ pub(super) fn of_heartbeat(window: AlertWindow, notify: &[String]) -> String {
          Datadog takes no point that is more than an hour old: after an hour of silence sends are lost to it (or, with \
          `events.late = \"restamp\"`, counted at the wrong time).\n\n\
          1. **Does it run?** `systemctl status braze-datadog`, or the container. `GET /readyz` on the admin port.\n\
-         2. **Does it reach Datadog?** Its log has `a heartbeat was dropped` or `sends were dropped` with the reason: \
+         2. **Does it reach Datadog?** Its log has `a heartbeat was dropped`, `points about the forwarder itself were dropped` or \
+         `sends were dropped` with the reason: \
          `http_403` is a key that is not valid (any more) on this site, `timeout` and `connect` are the network between.\n\
          3. **Was the heartbeat switched off, or the connection removed or renamed?** Then end this monitor's group.\n\n\
          Several forwarders beat under one name: this goes off when the last of them is silent. Fewer beats than usual \

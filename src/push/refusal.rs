@@ -24,7 +24,7 @@ const CHALLENGE_INVALID: &str = "Bearer realm=\"braze-datadog\", error=\"invalid
 /// Why a push is refused.
 ///
 /// 401, 403 and 404 make Braze give up the events, 400 makes it split the batch and then give up: they are only for requests
-/// that would fail again. Trouble that may pass is 408 or 503.
+/// that would fail again. Trouble that may pass is 408 or 503, which Braze sends again, as all other statuses.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("there is nothing here; push to /v1/events")]

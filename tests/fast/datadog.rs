@@ -135,6 +135,21 @@ fn the_monitors_that_ship_are_those_that_the_command_prints() {
     }
 }
 
+/// Whoever is woken looks for them in the log.
+#[test]
+fn the_monitor_on_the_heartbeat_names_each_line_that_tells_of_a_heartbeat_dropped() {
+    let settle = include_str!("../../src/pipeline/settle.rs");
+    let (monitor, _) = printed(&["--heartbeat"]);
+    for (literal, line) in [
+        ("\"a heartbeat was\"", "`a heartbeat was dropped`"),
+        ("\"points about the forwarder itself were\"", "`points about the forwarder itself were dropped`"),
+        ("\"sends were dropped\"", "`sends were dropped`"),
+    ] {
+        assert!(settle.contains(literal), "no line of the log has {literal} any more");
+        assert!(monitor["message"].as_str().unwrap().contains(line), "{line}: {monitor}");
+    }
+}
+
 #[test]
 fn a_weekly_newsletter_that_sends_too_few_or_nothing_wakes_somebody() {
     let (monitor, _) = printed(&[

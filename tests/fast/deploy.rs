@@ -218,13 +218,12 @@ fn what_the_configuration_of_the_debian_package_offers_is_right() {
 #[test]
 fn the_pages_and_configurations_go_with_the_package_and_the_archive() {
     let (manifest, release) = (read("Cargo.toml"), read(".ci/release"));
-    for source in [
-        "docs/*.md",
-        "docs/black-friday/*.svg",
-        "config/datadog/*",
-        "config/opentelemetry/*",
-        "config/prometheus/*",
-    ] {
+    // Links of pages that lead out of the package are taken off.
+    let pages = "  [\"target/release/package/docs/*\", \"usr/share/braze-datadog/docs/\", \"644\"],\n";
+    assert!(manifest.contains(pages) && read(".ci/deb").contains(".ci/pages \"$files/docs\"\n"));
+    for source in
+        ["docs/black-friday/*.svg", "config/datadog/*", "config/opentelemetry/*", "config/prometheus/*"]
+    {
         let folder = source.rsplit_once('/').unwrap().0;
         let asset = format!("  [\"{source}\", \"usr/share/braze-datadog/{folder}/\", \"644\"],\n");
         assert!(manifest.contains(&asset), "Cargo.toml: {asset}");
@@ -232,10 +231,15 @@ fn the_pages_and_configurations_go_with_the_package_and_the_archive() {
         let name = folder.strip_prefix("config/").unwrap_or(folder);
         assert!(release.contains(name), ".ci/release: {name}");
     }
-    for file in ["config/braze-datadog.toml", "config/braze-datadog.schema.json"] {
-        assert!(
-            manifest.contains(&format!("  [\"{file}\", \"usr/share/braze-datadog/config/\", \"644\"],\n"))
-        );
+    for file in [
+        "config/braze-datadog.toml",
+        "config/braze-datadog.schema.json",
+        "config/quickstart.toml",
+        "samples/currents.ndjson",
+    ] {
+        let folder = file.split_once('/').unwrap().0;
+        let asset = format!("  [\"{file}\", \"usr/share/braze-datadog/{folder}/\", \"644\"],\n");
+        assert!(manifest.contains(&asset), "Cargo.toml: {asset}");
     }
     let configuration = read("deploy/debian/braze-datadog.toml");
     let named = configuration.split(['\n', ' ', ',']).filter(|word| word.contains("/usr/share/"));
@@ -250,16 +254,108 @@ fn the_pages_and_configurations_go_with_the_package_and_the_archive() {
     }
 }
 
+fn run(script: &str, argument: Option<&Path>, target: &Path) -> Output {
+    let mut command = Command::new(root().join(script));
+    command.args(argument).env("CARGO_TARGET_DIR", target).env("SOURCE_DATE_EPOCH", "1700000000");
+    command.output().unwrap()
+}
+
+/// The pages below a folder whose relative links lead nowhere there, with these links.
+fn dead_links(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut dead = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            let text = fs::read_to_string(&path).unwrap();
+            let links = text.split("](").skip(1).filter_map(|behind| behind.split([')', '#']).next());
+            let leads_on = |link: &str| link.contains("://") || path.parent().unwrap().join(link).exists();
+            dead.extend(links.filter(|link| !leads_on(link)).map(|link| (path.clone(), link.to_owned())));
+        }
+    }
+    dead
+}
+
+/// What the help's first example takes.
+fn assert_first_look(folder: &Path) {
+    let help = Command::new(env!("CARGO_BIN_EXE_braze-datadog")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let example = help.lines().find(|line| line.starts_with("  braze-datadog run ")).unwrap();
+    let files: Vec<&str> = example.split_whitespace().filter(|word| word.contains('/')).collect();
+    assert_eq!(files.len(), 2, "{example}");
+    for file in files {
+        assert!(folder.join(file).exists(), "{file} is not in {}", folder.display());
+    }
+}
+
+/// The archive, made of what stands for the files that are built.
+#[test]
+fn pages_of_the_archive_lead_to_what_is_in_it_and_the_first_example_can_be_run() {
+    let directory = TempDir::new().unwrap();
+    let target = directory.path();
+    let version = env!("CARGO_PKG_VERSION");
+    for architecture in ["amd64", "arm64"] {
+        let place = target.join("static").join(architecture);
+        fs::create_dir_all(&place).unwrap();
+        for file in ["braze-datadog", "braze-datadog.debug", "THIRD-PARTY-NOTICES"] {
+            fs::write(place.join(file), "").unwrap();
+        }
+    }
+    // What is packed next is not there.
+    let output = run(".ci/release", None, target);
+    let archive = target.join("release-files").join(format!("braze-datadog-{version}-linux-amd64.tar.gz"));
+    assert!(archive.exists(), "{output:?}");
+    let mut tar = Command::new("tar");
+    tar.arg("--extract").arg("--directory").arg(target).arg("--file").arg(archive);
+    assert_right(&tar.output().unwrap());
+    let folder = target.join(format!("braze-datadog-{version}-linux-amd64"));
+    let dead = dead_links(&folder);
+    assert!(dead.is_empty(), "{dead:?}");
+    assert_first_look(&folder);
+}
+
+/// What cargo-deb is told to install, by its source and its folder.
+fn assets() -> Vec<[String; 3]> {
+    let manifest = read("Cargo.toml");
+    let (_, deb) = manifest.split_once("\n[package.metadata.deb]\n").unwrap();
+    let (deb, _) = deb.split_once("\n[").unwrap();
+    let lines = deb.lines().filter_map(|line| line.strip_prefix("  "));
+    lines.filter_map(|line| serde_json::from_str(line.trim_end_matches(',')).ok()).collect()
+}
+
+#[test]
+fn pages_of_the_debian_package_lead_to_what_is_in_it_and_the_first_example_can_be_run() {
+    let directory = TempDir::new().unwrap();
+    let share = directory.path();
+    assert_right(&run(".ci/pages", Some(&share.join("docs")), share));
+    for [source, folder, _] in assets().iter().filter(|[source, _, _]| !source.starts_with("target/")) {
+        let Some(folder) = folder.strip_prefix("usr/share/braze-datadog/") else { continue };
+        let (from, name) = source.rsplit_once('/').unwrap();
+        fs::create_dir_all(share.join(folder)).unwrap();
+        let fits = |file: &str| name.strip_prefix('*').map_or(file == name, |end| file.ends_with(end));
+        for entry in fs::read_dir(root().join(from)).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            if fits(&file) {
+                fs::copy(root().join(from).join(&file), share.join(folder).join(file)).unwrap();
+            }
+        }
+    }
+    assert!(share.join("docs/operating.md").exists() && share.join("config/datadog").exists());
+    let dead = dead_links(share);
+    assert!(dead.is_empty(), "{dead:?}");
+    assert_first_look(share);
+    let page = fs::read_to_string(share.join("docs/operating.md")).unwrap();
+    assert!(page.contains("](../config/prometheus/alerts.yaml)"), "what goes with them stays a link");
+}
+
 /// Where cargo-deb looks; `target/release` is what it makes itself.
 #[test]
 fn what_the_debian_package_is_made_of_exists() {
     let manifest = read("Cargo.toml");
     let (_, deb) = manifest.split_once("\n[package.metadata.deb]\n").unwrap();
     let (deb, _) = deb.split_once("\n[").unwrap();
-    let assets = deb
-        .lines()
-        .filter_map(|line| serde_json::from_str(line.strip_prefix("  ")?.trim_end_matches(',')).ok());
-    let assets: Vec<[String; 3]> = assets.collect();
+    let assets = assets();
     assert!(assets.len() > 8, "{assets:?}");
     for [source, _, _] in assets.iter().filter(|[source, _, _]| !source.starts_with("target/release/")) {
         // What ends with a star is all of a folder.

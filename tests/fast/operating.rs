@@ -292,3 +292,27 @@ fn the_contract_has_every_key_of_the_configuration_and_no_other() {
     }
     assert_same("configuration", &told, &code);
 }
+
+/// What SIGHUP changes, by the schema: `[section]` as a whole, `section.key`, or `key`.
+fn reloaded(schema: &serde_json::Value, section: &str, found: &mut BTreeSet<String>) {
+    for (name, below) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        if below["x-reload"] != true {
+            reloaded(below, &path, found);
+        } else if below["type"] == "object" {
+            found.insert(format!("[{path}]"));
+        } else {
+            found.insert(path);
+        }
+    }
+}
+
+#[test]
+fn the_contract_has_every_key_that_a_reload_takes_over_and_no_other() {
+    let mut code = BTreeSet::new();
+    reloaded(&Config::schema(), "", &mut code);
+    let page = contract("## Signals");
+    let row = page.lines().find_map(|line| line.strip_prefix("| SIGHUP | ")).unwrap();
+    let (taken_over, _) = row.split_once(" change without losing a count").unwrap();
+    assert_same("SIGHUP", &ticked(taken_over).map(str::to_owned).collect(), &code);
+}

@@ -146,15 +146,15 @@ async fn every_odd_body_is_counted_as_the_truth_says() {
     for (name, sends) in truth()["odd_bodies_sends"].as_object().unwrap() {
         let intake = Intake::start();
         let finished = import(&configuration(&intake), &[&sample(name)], &[]).await;
+        let sends = sends.as_u64().unwrap();
         if name == "odd-bodies/cut-off.json" {
             // What is whole counts; the rest may still be written.
             assert_eq!(finished.status.code(), Some(1), "{finished:?}");
             assert!(finished.stderr.contains("as if it were being written"), "{}", finished.stderr);
-            assert_eq!(intake.sends(), 2);
+            assert_eq!(intake.sends(), sends);
             continue;
         }
         let books = books(&finished);
-        let sends = sends.as_u64().unwrap();
         assert_eq!((books.accepted, books.dropped), (sends, 0), "{name}: {books:?}");
         assert_eq!(intake.sends(), books.accepted, "{name}");
         if ["odd-bodies/no-id.json", "odd-bodies/no-time.json"].contains(&name.as_str()) {

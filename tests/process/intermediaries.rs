@@ -91,6 +91,25 @@ async fn every_wrapper_that_is_pushed_is_counted_as_its_truth_says() {
     assert_counted(&forwarder, &intake, &names, &held).await;
 }
 
+/// Some hold the same events, so nothing is taken for a repetition.
+#[tokio::test]
+async fn every_odd_body_that_is_pushed_is_answered_200_and_counted_as_the_truth_says() {
+    let truth = truth();
+    let all = truth["odd_bodies_sends"].as_object().unwrap();
+    let intake = Intake::start();
+    let forwarder = configuration(&intake).text("dedup.window", "0s").start().await;
+    let mut events = 0;
+    for name in all.keys() {
+        let accepted = forwarder.push_accepted(sample(name)).await;
+        // What is cut off is an event, too.
+        assert!(!name.contains("cut-off") || accepted == 3, "{name}: {accepted}");
+        events += accepted;
+    }
+    let sends: u64 = all.values().map(|sends| sends.as_u64().unwrap()).sum();
+    let books = forwarder.settled(events).await;
+    assert_eq!((books.accepted, intake.sends()), (sends, sends), "{books:?}");
+}
+
 #[tokio::test]
 async fn a_push_in_zstandard_is_counted_as_its_truth_says() {
     let intake = Intake::start();

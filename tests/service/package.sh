@@ -34,7 +34,7 @@ check "man pages and completions are where they are looked for" has /usr/share/m
   /usr/share/fish/vendor_completions.d/braze-datadog.fish
 check "the licences and what has changed, too" has /usr/share/doc/braze-datadog/{copyright,THIRD-PARTY-NOTICES,changelog.gz,changelog.Debian.gz}
 check "pages and configurations are where the configuration says" has "$page" \
-  /usr/share/braze-datadog/config/{braze-datadog.toml,braze-datadog.schema.json,datadog/dashboard.json,prometheus/alerts.yaml,opentelemetry/collector.yaml}
+  /usr/share/braze-datadog/samples/currents.ndjson /usr/share/braze-datadog/config/{braze-datadog.toml,braze-datadog.schema.json,quickstart.toml,datadog/dashboard.json,prometheus/alerts.yaml,opentelemetry/collector.yaml}
 check "the configuration is a conffile" bash -c "dpkg-query --show --showformat '\${Conffiles}' braze-datadog | grep -F $configuration"
 check "connections belong to the service's user" owner "$connections" braze-datadog:750
 check "it is not started, for it has no connection" is_not is-active "$unit"
