@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use self::gaps::Loss;
-use self::gaps::{Gap, Gaps};
+use self::gaps::{OffsetGap, OffsetGaps};
 use crate::{Origin, Receipt};
 
 mod gaps;
@@ -71,7 +71,7 @@ struct Held {
     marks: Option<Watermarks>,
     /// The end that was known first.
     first_end: Option<i64>,
-    gaps: Gaps,
+    gaps: OffsetGaps,
 }
 
 impl Held {
@@ -187,14 +187,14 @@ impl PartitionOffsets {
     /// Notes a gap: the message at `to` followed the one before `from`.
     pub(super) fn leave_out(&mut self, partition: &Partition, from: i64, to: i64) {
         if let Some(held) = self.held.get_mut(partition) {
-            held.gaps.add(Gap { from, to });
+            held.gaps.add(OffsetGap { from, to });
         }
     }
 
     /// Forgets the gaps of a partition that goes back: what it left out it will leave out again.
     pub(super) fn go_back(&mut self, partition: &Partition) {
         if let Some(held) = self.held.get_mut(partition) {
-            held.gaps = Gaps::default();
+            held.gaps = OffsetGaps::default();
         }
     }
 
@@ -246,7 +246,7 @@ impl PartitionOffsets {
             held.passed = Some(marks.next);
             held.settle_end();
             if let Some(expected) = expected {
-                let gap = Gap { from: expected, to: marks.next };
+                let gap = OffsetGap { from: expected, to: marks.next };
                 lost.extend(gap.loss(marks.start).map(|loss| (partition.clone(), loss)));
             }
         }

@@ -2,12 +2,12 @@
 
 use super::Watermarks;
 
-/// Gaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
+/// OffsetGaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
 pub(super) const GAPS_MAX: usize = 256;
 
 /// Offsets without a message. Markers of transactions, compaction and expired messages leave such gaps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gap {
+pub(super) struct OffsetGap {
     /// The offset of the first one.
     pub(super) from: i64,
     /// The offset of the message behind it.
@@ -24,14 +24,14 @@ pub(in super::super) struct Loss {
     pub(in super::super) offset: i64,
 }
 
-impl Gap {
+impl OffsetGap {
     const fn length(self) -> i64 {
         self.to - self.from
     }
 
     /// The part of it that is lost, if the broker's first message is at `start`.
     pub(super) fn loss(self, start: i64) -> Option<Loss> {
-        let Gap { from, to } = self;
+        let OffsetGap { from, to } = self;
         let messages = u64::try_from(to.min(start) - from).unwrap_or(0);
         (messages > 0).then_some(Loss { messages, expected: from, offset: to })
     }
@@ -39,10 +39,10 @@ impl Gap {
 
 /// The gaps of a partition that wait to be examined.
 #[derive(Debug, Default)]
-pub(super) struct Gaps(Vec<Gap>);
+pub(super) struct OffsetGaps(Vec<OffsetGap>);
 
-impl Gaps {
-    pub(super) fn add(&mut self, gap: Gap) {
+impl OffsetGaps {
+    pub(super) fn add(&mut self, gap: OffsetGap) {
         if self.0.len() < GAPS_MAX {
             self.0.push(gap);
         } else if let Some(smallest) = self.0.iter_mut().min_by_key(|gap| gap.length())
