@@ -2,7 +2,7 @@
 
 use super::Watermarks;
 
-/// OffsetGaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
+/// Gaps of a partition that wait to be examined; the smallest make room, because lost messages make large ones.
 pub(super) const GAPS_MAX: usize = 256;
 
 /// Offsets without a message. Markers of transactions, compaction and expired messages leave such gaps.
