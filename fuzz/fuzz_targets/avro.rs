@@ -278,11 +278,11 @@ fn scalar(value: &Avro) -> Json {
     }
 }
 
-/// What a full name says: from `users.` on, else all of it, without what storage exports put in front of it; nothing
+/// What a full name says: from the last `users.` on, else all of it, without what storage exports put in front of it; nothing
 /// where it has no namespace.
 fn event_type_in(name: &str) -> Option<Box<str>> {
     let root = name.match_indices("users.").map(|(at, _)| at);
-    if let Some(root) = root.filter(|at| *at == 0 || name[..*at].ends_with('.')).min() {
+    if let Some(root) = root.filter(|at| *at == 0 || name[..*at].ends_with('.')).max() {
         return Some(name[root..].into());
     }
     let exported = name.strip_prefix("dataexport.").and_then(|name| Some(name.split_once(".inner.")?.1));

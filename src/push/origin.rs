@@ -9,7 +9,7 @@ use event_queues::Origin;
 /// is ignored.
 ///
 /// A value that is not UTF-8 gets U+FFFD in it instead of an answer of 400: a slip in the connector's URL
-/// must not cost events, and it shows in the tag.
+/// must not cost events, and it shows in the tag. So does a zero byte, which Datadog takes in no tag.
 pub(super) fn read(query: &str) -> Origin {
     let mut origin = Origin::default();
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -19,7 +19,7 @@ pub(super) fn read(query: &str) -> Origin {
             _ => continue,
         };
         if place.is_none() && !value.is_empty() {
-            *place = Some(value.into());
+            *place = Some(value.replace('\0', "\u{fffd}").into());
         }
     }
     origin

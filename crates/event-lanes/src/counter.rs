@@ -100,7 +100,7 @@ impl Counter {
         aggregator: Aggregator,
         dedup: Arc<SharedDedup>,
     ) -> Self {
-        dedup.share_among(plan.router.connections());
+        dedup.share_among(&plan.router.connections());
         Self {
             window: Window::new(&settings.aggregate),
             channels: settings.event_types.iter().map(|name| channel_of(name)).collect(),
@@ -125,7 +125,7 @@ impl Counter {
         self.aggregator = aggregator;
         self.counted = vec![0; plan.connection_names.len()];
         self.outside = vec![Outside::default(); plan.connection_names.len()];
-        self.dedup.share_among(plan.router.connections());
+        self.dedup.share_among(&plan.router.connections());
         self.plan = plan;
     }
 

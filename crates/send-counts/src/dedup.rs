@@ -60,9 +60,7 @@ pub struct OwnedId(IdHash);
 impl OwnedId {
     /// The id with this hash, of an event that goes to `connection`; `None`: to nobody.
     pub fn new(hash: IdHash, connection: Option<ConnectionId>) -> Self {
-        let last = ConnectionId(u32::from(NOBODY - 1));
-        let number = connection.map_or(u32::from(NOBODY), |id| id.min(last).0);
-        Self(hash >> OWNER_BITS << OWNER_BITS | u128::from(number))
+        Self(hash >> OWNER_BITS << OWNER_BITS | u128::from(owner_of(connection)))
     }
 
     /// The number of its owner.
@@ -72,12 +70,19 @@ impl OwnedId {
     }
 }
 
+/// The number in memory of whoever owns the ids of a connection's events.
+fn owner_of(connection: Option<ConnectionId>) -> u16 {
+    connection.map_or(NOBODY, |id| u16::try_from(id.0).map_or(NOBODY - 1, |number| number.min(NOBODY - 1)))
+}
+
 /// A set of ids that forgets.
 #[derive(Debug)]
 pub struct Dedup {
     ids_max: usize,
     /// How many ids each connection has to itself.
     share: usize,
+    /// By owner, whether it is a connection of the present; `None`: each is.
+    present: Option<Vec<bool>>,
     /// The ids within the shares of their owners.
     within: IdSet,
     /// The ids beyond: the first to go when room is short.
@@ -94,28 +99,41 @@ impl Dedup {
     /// An empty set, for one connection.
     pub fn new(settings: DedupSettings) -> Self {
         let window = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX);
-        let mut dedup = Self {
+        Self {
             // Places are compared in 32 bits; the ring must be far from going round them.
             ids_max: settings.max_ids.clamp(1, 1 << 30),
-            share: 0,
+            share: usize::MAX,
+            present: None,
             within: IdSet::new(window),
             beyond: IdSet::new(window),
             held: Vec::new(),
             forgotten_early: 0,
             forget_at: 0,
-        };
-        dedup.share_among(1);
-        dedup
+        }
     }
 
-    /// Divides the room among so many connections. One has it all, and its oldest id goes for its newest. Of several, each
+    /// Divides the room among these connections. One has it all, and its oldest id goes for its newest. Of several, each
     /// has an equal part, and one part more is for whoever is beyond his own; the oldest ids of an owner whose share has become
-    /// smaller are beyond it from then on.
-    pub fn share_among(&mut self, connections: usize) {
-        self.share = if connections > 1 { self.ids_max / (connections + 1) } else { usize::MAX };
-        if self.held.iter().any(|held| *held > self.share) {
+    /// smaller are beyond it from then on, and so are all of one that is not among them.
+    pub fn share_among(&mut self, connections: &[ConnectionId]) {
+        let count = connections.len();
+        self.share = if count > 1 { self.ids_max / (count + 1) } else { usize::MAX };
+        let mut present = Vec::new();
+        for connection in connections {
+            let owner = usize::from(owner_of(Some(*connection)));
+            present.resize(present.len().max(owner + 1), false);
+            present[owner] = true;
+        }
+        self.present = Some(present);
+        if (0..=u16::MAX).zip(&self.held).any(|(owner, held)| *held > self.share_of(owner)) {
             self.move_beyond();
         }
+    }
+
+    /// How many ids an owner has to itself.
+    fn share_of(&self, owner: u16) -> usize {
+        let is_present = |present: &Vec<bool>| present.get(usize::from(owner)).copied().unwrap_or(false);
+        if owner != NOBODY && self.present.as_ref().is_none_or(is_present) { self.share } else { 0 }
     }
 
     /// Moves what is within no longer.
@@ -123,7 +141,9 @@ impl Dedup {
     fn move_beyond(&mut self) {
         let (mut within, mut beyond) = (Vec::new(), self.beyond.take());
         for (time, id) in self.within.take() {
-            let held = self.held.get_mut(usize::from(OwnedId(id).owner())).filter(|held| **held > self.share);
+            let owner = OwnedId(id).owner();
+            let share = self.share_of(owner);
+            let held = self.held.get_mut(usize::from(owner)).filter(|held| **held > share);
             match held {
                 Some(held) => {
                     *held -= 1;
@@ -198,15 +218,12 @@ impl Dedup {
     /// Whether its owner has room of its own for an id.
     #[inline]
     fn is_within_share(&mut self, id: OwnedId) -> bool {
+        let share = self.share_of(id.owner());
         let owner = usize::from(id.owner());
-        if let Some(held) = self.held.get(owner) {
-            return *held < self.share;
+        if share > 0 && self.held.len() <= owner {
+            self.held.resize(owner + 1, 0);
         }
-        if id.owner() == NOBODY {
-            return false;
-        }
-        self.held.resize(owner + 1, 0);
-        self.share > 0
+        self.held.get(owner).is_some_and(|held| *held < share)
     }
 
     /// Forgets an id for another one. Those beyond the shares go first; what is within goes for what is within only, and
@@ -260,6 +277,11 @@ mod tests {
 
     fn id(hash: u128) -> OwnedId {
         of(0, hash << 32)
+    }
+
+    /// The connections with the first numbers.
+    fn numbered(connections: usize) -> Vec<ConnectionId> {
+        (0..).take(connections).map(ConnectionId).collect()
     }
 
     #[test]
@@ -316,7 +338,7 @@ mod tests {
         let hash = IdHasher::default().hash(b"a");
         for (first, then) in [(Some(0), Some(1)), (Some(1), None), (None, Some(70_000))] {
             let mut dedup = dedup(1000, 100);
-            dedup.share_among(2);
+            dedup.share_among(&numbered(2));
             assert!(dedup.is_new(OwnedId::new(hash, first.map(ConnectionId)), 0));
             assert!(!dedup.is_new(OwnedId::new(hash, then.map(ConnectionId)), 0), "{first:?} {then:?}");
         }
@@ -326,7 +348,7 @@ mod tests {
     fn a_flood_of_one_connection_pushes_out_no_id_of_the_others_and_its_newest_are_known() {
         const CONNECTIONS: u32 = 300;
         let mut dedup = dedup(600_000, 30_100);
-        dedup.share_among(CONNECTIONS as usize);
+        dedup.share_among(&numbered(CONNECTIONS as usize));
         let hasher = IdHasher::default();
         let calm = |connection: u32, number: u32| {
             let hash = hasher.hash(format!("{connection}/{number}").as_bytes());
@@ -381,7 +403,7 @@ mod tests {
         assert!((500..510).all(|number| dedup.is_new(of(1, number), 0)));
         assert!((0..290).all(|number| dedup.is_new(of(0, number), 0)));
         for (round, connections) in (1u128..).zip([2, 9, 2, 4]) {
-            dedup.share_among(connections);
+            dedup.share_among(&numbered(connections));
             let share = dedup.share;
             for step in 0..400_u128 {
                 let (flood, calm) = (of(0, round * 1000 + step), of(2, round * 1000 + 400 + step / 10));
@@ -396,9 +418,35 @@ mod tests {
     }
 
     #[test]
+    fn the_room_of_a_connection_that_is_gone_is_for_those_that_are_there() {
+        let mut dedup = dedup(600_000, 300);
+        dedup.share_among(&numbered(2));
+        assert!(
+            (0..100).all(|number| dedup.is_new(of(0, number), 0) && dedup.is_new(of(1, 100 + number), 0))
+        );
+        // One reload takes the place of the first by another, the next that one's.
+        for (round, number) in (1u128..).zip([2, 3]) {
+            dedup.share_among(&[ConnectionId(1), ConnectionId(number)]);
+            assert!((0..300).all(|id| dedup.is_new(of(number, round * 1000 + id), 1)));
+            assert!(
+                (200..300).all(|id| !dedup.is_new(of(number, round * 1000 + id), 1)),
+                "its newest are known"
+            );
+            assert!(
+                (100..200).all(|id| !dedup.is_new(of(1, id), 1)),
+                "so is all of who stays within his share"
+            );
+            assert_eq!((dedup.len(), dedup.held[0], dedup.held[1]), (300, 0, 100));
+        }
+        // What still comes for one that is gone takes nothing of theirs.
+        assert!(dedup.is_new(of(0, 5000), 1) && !dedup.is_new(of(0, 5000), 1));
+        assert!((100..200).all(|id| !dedup.is_new(of(1, id), 1)));
+    }
+
+    #[test]
     fn memory_for_a_flood_is_given_back_when_it_is_over() {
         let mut dedup = dedup(64_000, 100_000);
-        dedup.share_among(2);
+        dedup.share_among(&numbered(2));
         // Apart in the bits that the index goes by.
         let of = |number: u32| of(0, u128::from(number) << 33);
         let bytes = |dedup: &Dedup| [&dedup.within, &dedup.beyond].map(IdSet::bytes).iter().sum::<usize>();
@@ -454,15 +502,15 @@ mod tests {
         ) {
             let mut dedup = dedup(64, max_ids);
             // The first of them had it all for a while, and then there were fewer.
-            dedup.share_among(if lone > 0 { 1 } else { connections });
+            dedup.share_among(&numbered(if lone > 0 { 1 } else { connections }));
             // Number `connections` is nobody.
             let owner = |number: u32| ((number as usize) < connections).then_some(ConnectionId(number));
             // By owner: ids of the last window, oldest first, each with its time and whether it came within the share.
             let mut sent: Vec<VecDeque<(u128, u64, bool)>> = vec![VecDeque::new(); 6];
             let mut now = 0;
             for (at, (number, hash, pause)) in sends.into_iter().enumerate() {
-                if at == lone / 2 { dedup.share_among(1 + connections / 2); }
-                if at == lone { dedup.share_among(connections); }
+                if at == lone / 2 { dedup.share_among(&numbered(1 + connections / 2)); }
+                if at == lone { dedup.share_among(&numbered(connections)); }
                 let number = if at < lone { 0 } else { number.min(u32::try_from(connections).unwrap()) };
                 now += pause;
                 let id = OwnedId::new((hash << 3 | u128::from(number)) << 100, owner(number));

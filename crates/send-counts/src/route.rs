@@ -107,10 +107,10 @@ impl Router {
         });
     }
 
-    /// How many connections sends go to, refused ones included.
-    pub fn connections(&self) -> usize {
+    /// The connections that sends go to, refused ones included, each once and in no order.
+    pub fn connections(&self) -> Vec<ConnectionId> {
         let routes = self.by_app_group.values().chain(&self.catch_all);
-        routes.map(|route| route.connection).collect::<HashSet<_>>().len()
+        Vec::from_iter(routes.map(|route| route.connection).collect::<HashSet<_>>())
     }
 
     /// Adds it under its canonical id and as written, so that events with the configured spelling take one look-up.

@@ -54,8 +54,8 @@ impl SharedDedup {
         }
     }
 
-    /// Divides the room for ids among so many connections.
-    pub fn share_among(&self, connections: usize) {
+    /// Divides the room for ids among these connections.
+    pub fn share_among(&self, connections: &[ConnectionId]) {
         for shard in &self.shards {
             shard.lock().unwrap_or_else(PoisonError::into_inner).share_among(connections);
         }

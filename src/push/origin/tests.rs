@@ -27,6 +27,7 @@ fn what_is_not_encoded_properly_is_kept_as_well_as_can_be() {
     assert_read("app_group_id=100%&app_group_name=%zz%4", Some("100%"), Some("%zz%4"));
     assert_read("app_group_id=a%FFb", Some("a\u{fffd}b"), None);
     assert_read("app_group_id=a=b%3Dc", Some("a=b=c"), None);
+    assert_read("app_group_id=a%00b", Some("a\u{fffd}b"), None);
 }
 
 proptest! {

@@ -107,7 +107,10 @@ fn read_within(decoder: impl Read, bytes_max: usize, out: &mut Vec<u8>) -> io::R
 }
 
 fn too_long() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it expands to more than is allowed")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it expands to more than is allowed: it has to be written in smaller blocks",
+    )
 }
 
 fn damaged() -> io::Error {
