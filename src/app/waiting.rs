@@ -79,6 +79,9 @@ impl Waiting {
                         "the queue has stopped, and takes no events until a restart: {reason}"
                     ));
                 }
+                if let Some(stalled) = log.stalled_for() {
+                    return Err(format!("the queue's disk has not answered for {} s", stalled.as_secs()));
+                }
                 if log.is_full() {
                     return Err("the queue is full, and takes no events until some are counted: see queue.embedded.max_size".into());
                 }

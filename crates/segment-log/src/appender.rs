@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -143,9 +144,15 @@ impl Appender {
         self.progress.refusal()
     }
 
+    /// For how long the disk has not answered, if that is ten seconds or more.
+    pub fn stalled_for(&self) -> Option<Duration> {
+        self.progress.stalled_for()
+    }
+
     /// Asks the log to check that its directory is still there, and whether a disk that has refused an append has room again;
-    /// by itself it checks only on an append. Does not wait.
+    /// by itself it checks only on an append. Logs that the disk does not answer, or answers again. Does not wait.
     pub fn check(&self) {
+        self.progress.look_at_stall();
         // A full channel means that appends wait, and each of them checks.
         let _busy = self.commands.try_send(WriterCommand::Check);
     }

@@ -67,7 +67,7 @@ pub(crate) struct Offsets {
     boot: Option<u128>,
     noted: Option<Note>,
     doubted: Range<u64>,
-    /// Whether every note could be written so far.
+    /// Whether the last note could be written.
     is_noting: bool,
 }
 
@@ -153,13 +153,19 @@ impl Offsets {
         self.write_aside(&encode_doubt(numbers), DOUBT_OFFSET);
     }
 
+    /// An older note than the last would be taken for exact, so where one can't be written there is none: to remove it needs no
+    /// room.
     fn write_aside(&mut self, bytes: &[u8], offset: u64) {
-        if self.is_noting && self.file.write_at(bytes, offset).is_err() {
+        let written = self.file.write_at(bytes, offset);
+        if self.is_noting && written.is_err() {
+            let is_removed = self.file.truncate(NOTE_OFFSET).is_ok();
             tracing::warn!(
-                "how far the queue is answered can't be noted: damage to its end would be told less exactly"
+                is_removed,
+                "how far the queue is answered can't be noted: damage to its end would be told less exactly, until a note can be \
+                 written again"
             );
-            self.is_noting = false;
         }
+        self.is_noting = written.is_ok();
     }
 
     pub(crate) fn saved(&self) -> Saved {
@@ -254,9 +260,13 @@ pub(crate) fn forge_boot(file: &std::path::Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::SeqCst;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::disk::fault::Faults;
 
     fn saved(n: u64) -> Saved {
         Saved { acknowledged: n, next: n + 5 }
@@ -325,6 +335,25 @@ mod tests {
         fs::write(directory.file(NAME), record.encode()).unwrap();
         let error = Offsets::open(&directory).unwrap_err();
         assert!(matches!(error, OpenError::Format { found, .. } if found == FORMAT + 1));
+    }
+
+    #[test]
+    fn a_note_that_can_not_be_written_leaves_none_that_would_be_taken_for_exact_and_the_next_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = Arc::new(Faults::default());
+        let directory = Directory::with_faults(directory.path(), &faults);
+        let noted = || Offsets::open(&directory).unwrap().0.noted().map(|note| note.next);
+        let (mut offsets, _) = Offsets::open(&directory).unwrap();
+        offsets.save(saved(1)).unwrap();
+        offsets.note(5);
+        assert_eq!(noted(), Some(5));
+        faults.file_bytes_max.store(NOTE_OFFSET, SeqCst);
+        offsets.note(6);
+        offsets.note(7);
+        assert_eq!((noted(), reopened(&directory)), (None, Some(saved(1))));
+        faults.file_bytes_max.store(u64::MAX, SeqCst);
+        offsets.note(8);
+        assert_eq!(noted(), Some(8));
     }
 
     proptest! {

@@ -280,6 +280,8 @@ impl LogFile {
 
     /// Writes all of `bytes` at `offset`.
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.faults.write_at(bytes, offset)?;
         self.file.write_all_at(bytes, offset)
     }
 
@@ -388,6 +390,11 @@ pub(crate) mod fault {
         fn lock(is_refused: &AtomicBool) -> io::Result<()> {
             let is_refused = is_refused.load(SeqCst);
             if is_refused { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+        }
+
+        pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            let is_short = offset + bytes.len() as u64 > self.file_bytes_max.load(SeqCst);
+            if is_short { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
         }
 
         pub(crate) fn truncate(&self) -> io::Result<()> {

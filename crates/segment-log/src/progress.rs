@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::handoff::{Handoff, Place};
 use crate::segments::HEAD_BYTES;
 use crate::{Entry, GONE, LogError};
+
+/// How long a disk may take for one piece of work before that is told: longer than one that is merely busy.
+const STALL_MIN: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 10_000 });
 
 /// Everything in it is changed whole, under one lock that is held only briefly.
 #[derive(Debug)]
@@ -30,6 +34,10 @@ struct Shared {
     stopped: Option<Arc<str>>,
     /// Why nothing more will come: a thread has ended.
     ended: Option<LogError>,
+    /// Since when the writer has been at its present work.
+    working_since: Option<Instant>,
+    /// That this work lasts too long has been logged.
+    is_stall_told: bool,
 }
 
 /// The durable part of the log.
@@ -69,7 +77,9 @@ impl LogProgress {
     /// All numbers below `position` are handed out, acknowledged or lost.
     pub(crate) fn new(tail: Tail, position: u64) -> LogProgress {
         let (handoff, gauges) = (Handoff::new(position), Gauges::default());
-        let shared = Shared { tail, handoff, gauges, refusal: None, stopped: None, ended: None };
+        let (working_since, is_stall_told) = (None, false);
+        let (refusal, stopped, ended) = (None, None, None);
+        let shared = Shared { tail, handoff, gauges, refusal, stopped, ended, working_since, is_stall_told };
         LogProgress { shared: Mutex::new(shared), moved: Condvar::new(), handed: Notify::new() }
     }
 
@@ -180,6 +190,28 @@ impl LogProgress {
         self.lock().refusal.clone()
     }
 
+    /// For how long the disk has not answered, if that is too long.
+    pub(crate) fn stalled_for(&self) -> Option<Duration> {
+        let since = self.lock().working_since;
+        since.map(|since| since.elapsed()).filter(|lasts| *lasts >= STALL_MIN)
+    }
+
+    /// Logs that the disk does not answer, once, and that it does again.
+    pub(crate) fn look_at_stall(&self) {
+        let stalled = self.stalled_for();
+        if std::mem::replace(&mut self.lock().is_stall_told, stalled.is_some()) == stalled.is_some() {
+            return;
+        }
+        if let Some(stalled) = stalled {
+            tracing::error!(
+                seconds = stalled.as_secs(),
+                "the queue's disk does not answer: no push is answered, and nothing acknowledged, until it does"
+            );
+        } else {
+            tracing::info!("the queue's disk answers again");
+        }
+    }
+
     /// Notes that the log can't be trusted any more, and wakes the receiver.
     pub(crate) fn stop(&self, reason: Arc<str>) {
         self.lock().stopped = Some(reason);
@@ -211,6 +243,15 @@ impl Tail {
 
 /// Closes the log with its thread, however the thread ends.
 pub(crate) struct Closing(pub(crate) Arc<LogProgress>);
+
+impl Closing {
+    /// Does a piece of the thread's work, which lasts as long as the disk wants.
+    pub(crate) fn watch(&self, work: impl FnOnce()) {
+        self.0.lock().working_since = Some(Instant::now());
+        work();
+        self.0.lock().working_since = None;
+    }
+}
 
 impl Drop for Closing {
     fn drop(&mut self) {

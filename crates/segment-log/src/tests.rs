@@ -174,6 +174,28 @@ async fn what_a_frame_holds_is_kept_until_its_fate_is_certain_though_its_sender_
 }
 
 #[tokio::test]
+async fn a_disk_that_does_not_answer_is_told_for_as_long_as_that_lasts() {
+    let directory = tempfile::tempdir().unwrap();
+    let faults = Arc::default();
+    let (_queue, appender, _) = open_with(&directory, &faults);
+    appender.append(frame(1, body(1, 100))).await.unwrap();
+    assert_eq!(appender.stalled_for(), None);
+    faults.sync_hangs.store(true, SeqCst);
+    let mut waits = tokio::task::JoinSet::new();
+    let waiting = appender.clone();
+    waits.spawn(async move { waiting.append(frame(1, body(2, 100))).await });
+    while appender.stalled_for().is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(waits.try_join_next().is_none());
+    faults.sync_hangs.store(false, SeqCst);
+    waits.join_next().await.unwrap().unwrap().unwrap();
+    while appender.stalled_for().is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_is_full_at_the_start_is_emptied_and_taken_into_use_again() {
     let directory = tempfile::tempdir().unwrap();
     let (queue, appender, _) = open_at(&directory);
@@ -578,6 +600,39 @@ async fn where_the_machine_has_died_a_hole_before_the_end_may_have_been_answered
         assert_eq!(drain(&mut queue).await.1, Some(30));
         assert_eq!(appender.lost(), lost, "it is told once");
     }
+}
+
+#[tokio::test]
+async fn what_was_perhaps_lost_before_what_is_lost_is_counted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let (queue, appender, _) = open_at(&directory);
+    appender.append(frame(10, body(0, 100))).await.unwrap();
+    let noted = |of: &TempDir| settings(of).directory.join(checkpoint::NAME);
+    let before = killed(&directory);
+    for n in 1..5 {
+        appender.append(frame(7, body(n, 100))).await.unwrap();
+    }
+    drop((queue, appender));
+    let damage = |bytes: std::ops::Range<usize>| {
+        let file = segment_files(&directory).remove(0);
+        let mut content = fs::read(&file).unwrap();
+        content[bytes].fill(0);
+        fs::write(&file, content).unwrap();
+    };
+    // The machine dies, and the second frame may never have been answered; later the disk loses the fourth.
+    fs::copy(noted(&before), noted(&directory)).unwrap();
+    checkpoint::forge_boot(&noted(&directory));
+    damage(148..280);
+    drop(open_at(&directory));
+    damage(412..544);
+    let (mut queue, appender, opened) = open_at(&directory);
+    assert_eq!((opened.waiting, opened.damaged.len(), opened.doubtful.len()), (24, 1, 1), "{opened:?}");
+    let counts = || (appender.depth(), appender.lost(), appender.at_start().perhaps_lost);
+    assert_eq!(counts(), (24, 7, 7));
+    let (_, receipt) = drain(&mut queue).await;
+    assert_eq!(counts(), (24, 7, 7), "it is told once");
+    queue.acknowledge(receipt.unwrap()).await.unwrap();
+    assert_eq!(counts(), (0, 7, 7));
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Works until every handle is gone.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<WriterCommand>) {
-        let _closing = Closing(Arc::clone(&self.progress));
+        let closing = Closing(Arc::clone(&self.progress));
         let (mut group, mut together) = (Vec::new(), 0);
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
             // A single sequential appender is not delayed.
@@ -90,7 +90,7 @@ impl Writer {
                 }
             }
             together = appends_in(&group);
-            self.work(&mut group);
+            closing.watch(|| self.work(&mut group));
         }
         self.close();
     }
