@@ -518,6 +518,21 @@ fn a_flush_that_would_take_what_waits_beyond_its_bound_is_left_out() {
     assert_eq!((history.state().left_out, lock(&shared.inbox).size), (1, WAITING_MAX - 100));
 }
 
+/// And its outcome, and what is small beside it.
+#[test]
+fn a_flush_that_alone_is_beyond_the_bound_of_what_waits_is_taken_where_little_waits() {
+    let shared = Arc::new(Shared::default());
+    let history = SendHistory { shared: Arc::clone(&shared) };
+    let name = "x".repeat(WAITING_MAX + 1);
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_some());
+    let flushed = send(&history, &[("2", &name)], MIDNIGHT).unwrap();
+    history.land(&flushed, vec![0], None, 0, 0);
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_some());
+    assert_eq!((history.state().left_out, lock(&shared.inbox).jobs.len()), (0, 4));
+    assert!(send(&history, &[("2", &name)], MIDNIGHT).is_none());
+    assert_eq!((history.state().left_out, lock(&shared.inbox).jobs.len()), (1, 4));
+}
+
 #[test]
 fn what_waits_is_measured_with_its_texts() {
     let size_of = |name: &str| {
