@@ -226,6 +226,36 @@ async fn a_connection_beside_one_that_is_wrong_is_not_the_last_one_and_is_remove
     assert!(forwarder.stop().await.success());
 }
 
+/// Also a key that is the same as before, as who does it by a program may write.
+#[tokio::test]
+async fn what_is_wrong_with_the_push_ports_tokens_takes_back_no_rotation() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let tokens = configuration.file("tokens", "a-token-of-some-length\n");
+    let configuration = configuration.text("push.token_file", tokens.to_str().unwrap());
+    let forwarder = configuration.start().await;
+    let url = intake.url();
+    let added = connections(&configuration, KEY, &["add", "acme", "--app-group", "g", "--url", &url]).await;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    fs::write(&tokens, "a token with white space\n").unwrap();
+    support::eventually("the tokens were refused", async || {
+        let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+        let last = &status["last_reload"];
+        assert_eq!(last["refused_because"], Value::Null, "{last}");
+        let reason = last["push_files_refused_because"].as_str()?;
+        assert!(reason.starts_with("push.token_file: ") && last["successful"] == false, "{last}");
+        assert!(last["push_files_refused_at"].is_u64(), "{last}");
+        Some(())
+    })
+    .await;
+    for key in [KEY, OTHER_KEY, OTHER_KEY] {
+        let rotated = connections(&configuration, key, &["rotate", "acme", "--no-validate"]).await;
+        assert_eq!(rotated.status.code(), Some(0), "{rotated:?}");
+        assert!(rotated.stdout.contains("has taken it over"), "{rotated:?}");
+        assert_eq!(fs::read_to_string(directory.join("acme.key")).unwrap().trim(), key);
+    }
+}
+
 #[tokio::test]
 async fn of_two_at_once_one_waits_for_the_other() {
     let intake = Intake::start();
