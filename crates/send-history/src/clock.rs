@@ -58,9 +58,9 @@ impl BelievedDay {
         self.day
     }
 
-    /// The day at the Unix second `now`, as far as it is believed at once.
+    /// The day at the Unix second `now`, as far as it is believed at once; where none is known, the clock's.
     pub(crate) fn day_at(&self, now: u64) -> u32 {
-        day_of(now).clamp(self.day, self.day.saturating_add(1))
+        if self.day == 0 { day_of(now) } else { day_of(now).clamp(self.day, self.day.saturating_add(1)) }
     }
 
     /// The latest time of a send at the Unix second `now`; `None`: the clock is not set. One that is behind may be the wrong

@@ -284,7 +284,7 @@ impl Keeper {
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
-        self.shared.directory_mut().begin_day(today);
+        self.shared.directory_mut().begin_day(store.believed.day_at(now));
         let (before, gone) = {
             let directory = self.shared.directory();
             let before = directory.first_day_kept().max(aged);

@@ -648,6 +648,32 @@ fn for_new_campaigns_beyond_the_bound_no_day_leaves_and_known_ones_go_on() {
     }
 }
 
+/// Every day, for a month: what is sent daily stays known with the last two days at least.
+#[test]
+fn new_campaigns_beyond_the_bound_every_day_stay_within_it_and_leave_what_is_sent_daily() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    for day in 0..30 {
+        let now = MIDNIGHT + day * 86_400 + 60;
+        turn(&mut keeper, vec![counted(now)], now);
+        for flush in 0..3 {
+            let crowd = newcomers(usize::try_from(10 * day).unwrap() + flush, 1_000, now);
+            turn(&mut keeper, vec![crowd, counted(now)], now);
+            let size = fs::metadata(store::path(directory.path())).unwrap().len();
+            assert!(size <= settings.size_max, "{size} on day {day}");
+            let names = keeper.shared.directory().bytes();
+            assert!(names <= settings.size_max / 16 * 3, "{names} on day {day}");
+        }
+        let since = history.state().since.unwrap();
+        assert!(since <= MIDNIGHT + day.saturating_sub(1) * 86_400, "{since} on day {day}");
+        let days = history.days(&[0], &TimeRange::last_days(40, now, "UTC").unwrap()).unwrap().remove(0);
+        assert!(days.len() as u64 >= 2.min(day + 1) && days.iter().all(|day| day.sends.counted == 4));
+    }
+}
+
 /// Where all that is known is sent daily, and takes all the room.
 #[test]
 fn new_campaigns_do_not_take_the_place_of_those_of_yesterday() {
