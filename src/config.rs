@@ -164,7 +164,7 @@ impl Config {
     /// one that claims an app group of theirs is wrong.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// As [`Config::load`]; with every connection wrong, only where none of these is among them, for its old form goes on.
     pub fn load_over(
         &self,
         path: &Path,
@@ -269,7 +269,7 @@ impl Config {
         let mut config = check.config(settings, directory, &unread.unwrap_or_default());
         config.text = Secret::new(text);
         let only_connections = config.wrong.len() == check.diagnostics.errors().len();
-        if only_connections && (purpose.is_to_edit || !config.connections.active.is_empty()) {
+        if only_connections && (purpose.is_to_edit || config.connections.goes_on(purpose.in_force)) {
             return Ok((config, check.diagnostics.into_warnings()));
         }
         check.diagnostics.into_result(config)

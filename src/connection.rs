@@ -97,6 +97,12 @@ pub struct ConnectionSet {
 }
 
 impl ConnectionSet {
+    /// Whether there is a right one, or the [old form](Self::keep_old) of a refused one.
+    pub fn goes_on(&self, old: &[Connection]) -> bool {
+        let has_old = |refused: &RefusedConnection| old.iter().any(|one| one.name == refused.name);
+        !self.active.is_empty() || self.refused.iter().any(has_old)
+    }
+
     /// Keeps the old form of each connection that is refused now, as long as no other one has taken over its app groups.
     ///
     /// What such a one wants to serve may not be readable: what `old` gave to somebody and nobody names any more may be among

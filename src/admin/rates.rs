@@ -67,7 +67,7 @@ pub struct Hour {
     pub minute: Sends,
     /// Over how many seconds `minute` was measured: since the start, shortly after it.
     pub minute_seconds: u64,
-    /// Over how many of them those accepted were: whole intervals.
+    /// Over how many of them those accepted were: whole intervals; since the start, before the first one is over.
     pub accepted_seconds: u64,
     /// How long ago the last send was counted; `None`: there was none since the start.
     pub quiet_seconds: Option<u64>,
@@ -116,10 +116,14 @@ impl Rates {
 
     /// Over how many seconds to average those accepted: whole intervals, for sends are accepted a flush at a time.
     fn accepted_window(&self, elapsed: u64) -> u64 {
-        let averages = if self.interval > AVERAGES { AVERAGES - 1 } else { 0 };
-        let measured = elapsed.saturating_sub(averages).min(self.window_max());
+        let measured = elapsed.saturating_sub(self.lateness()).min(self.window_max());
         let whole = measured / self.interval * self.interval;
         if whole == 0 { elapsed.max(1) } else { whole }
+    }
+
+    /// How many seconds after the end of an interval its outcomes are waited for.
+    const fn lateness(&self) -> u64 {
+        if self.interval > AVERAGES { AVERAGES - 1 } else { 0 }
     }
 
     const fn window_max(&self) -> u64 {
@@ -152,7 +156,12 @@ impl Rates {
         slots.splice(0..0, std::iter::repeat_n(Sends::default(), SLOTS.saturating_sub(slots.len())));
         let seconds = elapsed.clamp(1, self.window_max());
         let accepted_seconds = self.accepted_window(elapsed);
-        let accepted = state.accepted(elapsed, accepted_seconds);
+        let mut accepted = state.accepted(elapsed, accepted_seconds);
+        if accepted_seconds < self.window_max() {
+            // As with the others all since the start is told: what the first flush brought leaves no average yet.
+            let since_start = state.books_at(accepted_seconds + self.lateness()).accepted;
+            accepted = accepted.max(since_start);
+        }
         Hour {
             slots,
             minute: Sends { accepted, ..state.last(elapsed, seconds) },
@@ -331,6 +340,28 @@ mod tests {
                 let dropped = if elapsed >= 3 { 70 } else { 0 };
                 let told = (hour.minute.counted, hour.minute.dropped, hour.minute_seconds);
                 assert_eq!(told, (70, dropped, elapsed), "{interval} s, after {elapsed} s");
+            }
+        }
+    }
+
+    /// Of one flush, whose outcome comes at once or some seconds later.
+    #[test]
+    fn while_the_minute_is_not_full_what_was_accepted_since_the_start_is_told_throughout() {
+        for (interval, late) in
+            [1, 2, 3, 5, 7, 10, 25, 60, 180].into_iter().flat_map(|one| [(one, 0), (one, 1), (one, 3)])
+        {
+            let (rates, stats) = (every(interval), Stats::new());
+            count(&stats, 150);
+            for elapsed in 0..=rates.window_max() {
+                if elapsed == interval + late {
+                    stats.settle("acme", 150, None, "accepted", 0);
+                }
+                rates.sample(&stats.snapshot(), elapsed);
+                let Hour { minute, accepted_seconds, .. } = rates.hour(elapsed);
+                if elapsed >= interval + late + 4 {
+                    assert_eq!(minute.accepted, 150, "{interval} s, {late} s late, after {elapsed} s");
+                    assert_eq!(accepted_seconds % interval, 0, "{interval} s, after {elapsed} s");
+                }
             }
         }
     }

@@ -153,7 +153,9 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
     // A wrong one can be removed, too.
     let connection = folder.known(name).unwrap_or_else(|_| Connection::named((**name).into()));
     let running = folder.running()?;
-    if folder.is_last(name) && running.status().await.is_some() {
+    if let Some(status) = running.status().await
+        && folder.is_last(name, &status)
+    {
         return Err(Failure::configuration(format!(
             "nothing was removed: {name} is the last connection, and the running forwarder goes on only with one; add another \
              one first, or stop it"

@@ -69,13 +69,8 @@ impl ReloadOutcome {
         Self { reread: Reread::Same, configuration_refused: Some(reason), push_refused: None }
     }
 
-    fn refused(&self) -> Option<String> {
-        let reasons: Vec<&str> = [&self.configuration_refused, &self.push_refused]
-            .into_iter()
-            .flatten()
-            .map(|one| &**one)
-            .collect();
-        (!reasons.is_empty()).then(|| reasons.join("; "))
+    const fn is_refused(&self) -> bool {
+        self.configuration_refused.is_some() || self.push_refused.is_some()
     }
 }
 
@@ -84,9 +79,11 @@ impl ReloadOutcome {
 pub(super) struct LastReload {
     /// The last SIGHUP was refused as a whole, whatever else has been taken over since.
     signal_refused: Option<RefusedReload>,
-    /// The files that have changed since were refused, or some of them.
+    /// What has changed since in other files of the configuration was refused.
     files_refused: Option<RefusedReload>,
-    /// When one was taken over last, in Unix seconds; the start is one.
+    /// Files of the push port were refused by themselves.
+    push_refused: Option<RefusedReload>,
+    /// When a configuration was taken over last, in Unix seconds; the start is one.
     pub(super) taken_over_at: u64,
 }
 
@@ -100,34 +97,49 @@ pub(super) struct RefusedReload {
 
 impl LastReload {
     pub(super) const fn at_start(now: u64) -> Self {
-        Self { signal_refused: None, files_refused: None, taken_over_at: now }
+        Self { signal_refused: None, files_refused: None, push_refused: None, taken_over_at: now }
     }
 
     /// Whether this is what was known before, of files that are read again for having been refused.
     fn knows(&self, trigger: Trigger, outcome: &ReloadOutcome) -> bool {
+        let is_known = |refused: &Option<RefusedReload>, reason: &Option<String>| {
+            refused.as_ref().map(|refused| &refused.reason) == reason.as_ref()
+        };
         trigger == Trigger::Files(FileNews::RefusedBefore)
             && outcome.reread == Reread::Same
-            && outcome.refused() == self.files_refused.as_ref().map(|refused| refused.reason.clone())
+            && is_known(&self.files_refused, &outcome.configuration_refused)
+            && is_known(&self.push_refused, &outcome.push_refused)
     }
 
     fn note(&mut self, trigger: Trigger, outcome: &ReloadOutcome, now: u64) {
         if self.knows(trigger, outcome) {
             return;
         }
-        let refused = outcome.refused().map(|reason| RefusedReload { reason, at: now });
-        if refused.is_none() || outcome.reread != Reread::Same {
+        if outcome.configuration_refused.is_none() {
             self.taken_over_at = now;
         }
+        let refused = |reason: &String| RefusedReload { reason: reason.clone(), at: now };
+        let configuration_refused = outcome.configuration_refused.as_ref().map(refused);
         match trigger {
             // It has read all files.
-            Trigger::Signal => (self.signal_refused, self.files_refused) = (refused, None),
-            Trigger::Files(_) => self.files_refused = refused,
+            Trigger::Signal => (self.signal_refused, self.files_refused) = (configuration_refused, None),
+            Trigger::Files(_) => self.files_refused = configuration_refused,
         }
+        self.push_refused = outcome.push_refused.as_ref().map(refused);
     }
 
-    /// The refusal that stands; of two the later one.
-    pub(super) fn refused(&self) -> Option<&RefusedReload> {
+    /// The refusal of the configuration that stands; of two the later one.
+    pub(super) fn configuration_refused(&self) -> Option<&RefusedReload> {
         self.files_refused.as_ref().or(self.signal_refused.as_ref())
+    }
+
+    /// The refusal of files of the push port that stands.
+    pub(super) const fn push_refused(&self) -> Option<&RefusedReload> {
+        self.push_refused.as_ref()
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.configuration_refused().is_some() || self.push_refused.is_some()
     }
 }
 
@@ -187,8 +199,10 @@ fn read_files(
     let read = read.and_then(|(config, warnings)| {
         Ok((if is_strict { config.require_all()? } else { config }, warnings))
     });
-    let of_main = if is_main_read { "" } else { " (of the main file, what was read of it last)" };
-    let configuration = read.map_err(|error| format!("{error}{of_main}"));
+    let configuration = read.map_err(|error| {
+        let is_old = !is_main_read && error.is_of(path);
+        format!("{error}{}", if is_old { " (of the main file, what was read of it last)" } else { "" })
+    });
     Files { configuration, push: push.map(ReadPushFiles::read) }
 }
 
@@ -225,7 +239,7 @@ impl Reloader {
     /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
         let outcome = self.take_over(trigger).await.unwrap_or_else(ReloadOutcome::refused_whole);
-        let is_refused = outcome.refused().is_some() || !self.connections.borrow().refused.is_empty();
+        let is_refused = outcome.is_refused() || !self.connections.borrow().refused.is_empty();
         self.files.are_refused(is_refused);
         let is_known = self.last_reload.borrow().knows(trigger, &outcome);
         // Before it is logged: who has read the line sees what it says in the metrics, too.
@@ -371,6 +385,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn that_the_main_file_was_read_earlier_is_said_where_the_mistake_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("d")).unwrap();
+        let acme = "url = \"https://localhost\"\napi_key_file = \"acme.key\"\n";
+        let main = format!("connections_directory = \"d\"\n[connections.acme]\n{acme}");
+        std::fs::write(at("a.toml"), main).unwrap();
+        std::fs::write(at("acme.key"), "0123456789abcdef0123456789abcdef").unwrap();
+        let (config, _) = Config::load(&at("a.toml")).unwrap();
+        let refused = || {
+            let files = read_files(&at("a.toml"), &config, false, &[], true, None);
+            files.configuration.map(|_| ()).unwrap_err()
+        };
+        std::fs::write(at("d/b.toml"), "dry_run =\n").unwrap();
+        let of_directory = refused();
+        assert!(
+            of_directory.contains("b.toml: ") && !of_directory.contains("(of the main file"),
+            "{of_directory}"
+        );
+        std::fs::remove_file(at("acme.key")).unwrap();
+        let of_both = refused();
+        assert!(of_both.ends_with(" (of the main file, what was read of it last)"), "{of_both}");
+    }
+
+    #[test]
     fn a_refused_sighup_stands_until_the_next_one_and_files_until_they_are_mended() {
         use Trigger::Signal;
         const FILES: Trigger = Trigger::Files(FileNews::Changed);
@@ -381,7 +420,8 @@ mod tests {
             let outcome = ReloadOutcome { reread, configuration_refused: None, push_refused: None };
             let refused = |reason: &str| ReloadOutcome::refused_whole(reason.to_owned());
             last.note(trigger, &reason.map_or(outcome, refused), now);
-            (last.refused().map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
+            let refused = last.configuration_refused();
+            (refused.map(|refused| (refused.reason.clone(), refused.at)), last.taken_over_at)
         };
         let refused = |reason: &str, at| Some((reason.to_owned(), at));
         assert_eq!(note(Signal, Some("main"), 2), (refused("main", 2), 1));
@@ -397,6 +437,27 @@ mod tests {
         assert_eq!(note(REFUSED_BEFORE, Some("disk"), 11), (refused("disk", 11), 9));
         assert_eq!(note(REFUSED_BEFORE, Some("disk"), 12), (refused("disk", 11), 9));
         assert_eq!(note(REFUSED_BEFORE, None, 13), (None, 13));
+        // The configuration and the files of the push port are each a matter of its own.
+        let apart = |reread, configuration: Option<&str>, push: Option<&str>| ReloadOutcome {
+            reread,
+            configuration_refused: configuration.map(str::to_owned),
+            push_refused: push.map(str::to_owned),
+        };
+        for (outcome, now, at) in [
+            (apart(Reread::Same, None, Some("token")), 20, 20),
+            (apart(Reread::Credentials, Some("acme"), None), 21, 20),
+            (apart(Reread::Credentials, Some("acme"), Some("certificate")), 22, 20),
+            (apart(Reread::Same, None, None), 23, 23),
+        ] {
+            let mut last = LastReload::at_start(1);
+            last.taken_over_at = at.min(20);
+            last.note(FILES, &outcome, now);
+            let reason = |refused: Option<&RefusedReload>| refused.map(|refused| refused.reason.clone());
+            assert_eq!(reason(last.configuration_refused()), outcome.configuration_refused);
+            assert_eq!(reason(last.push_refused()), outcome.push_refused);
+            assert_eq!((last.is_refused(), last.taken_over_at), (outcome.is_refused(), at));
+            assert!(last.knows(REFUSED_BEFORE, &ReloadOutcome { reread: Reread::Same, ..outcome }));
+        }
         // What is right was taken over, and is told again only where there is news.
         let of_push = |reread| ReloadOutcome {
             reread,
@@ -409,7 +470,7 @@ mod tests {
             assert_eq!(last.knows(REFUSED_BEFORE, &outcome), !is_news);
             last.note(REFUSED_BEFORE, &outcome, now);
             let at = if is_news { now } else { 14 };
-            assert_eq!((last.refused().map(|refused| refused.at), last.taken_over_at), (Some(at), at));
+            assert_eq!((last.push_refused().map(|refused| refused.at), last.taken_over_at), (Some(at), at));
         }
     }
 }

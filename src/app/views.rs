@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::keys::KeyWatch;
 use super::reconcile::DailyReconcile;
-use super::reload::LastReload;
+use super::reload::{LastReload, RefusedReload};
 use super::waiting::Waiting;
 use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal};
@@ -90,7 +90,7 @@ impl Watched {
                 consumer_lag: queue.kafka.map(|broker| broker.lag),
                 storage_lag_seconds: queue.storage.map(|buckets| buckets.lag_seconds),
                 is_ready: self.ready().is_ok(),
-                is_reload_refused: self.last_reload.borrow().refused().is_some(),
+                is_reload_refused: self.last_reload.borrow().is_refused(),
                 connections_refused: self.connections.borrow().refused.len() as u64,
             }
         })
@@ -220,7 +220,7 @@ impl Watched {
             not_ready: not_ready.as_deref(),
             is_certificate_void: certificate_trouble.is_some_and(|trouble| !trouble.is_valid),
             receives_nothing: self.receives_nothing,
-            is_reload_refused: self.last_reload.borrow().refused().is_some(),
+            is_reload_refused: self.last_reload.borrow().is_refused(),
             is_balanced: snapshot.balance(),
             connections: &connections,
             uptime_seconds: gauges.uptime_seconds,
@@ -261,11 +261,14 @@ impl Watched {
 
     fn last_reload(&self) -> ReloadStatus {
         let last = self.last_reload.borrow();
-        let refused = last.refused();
+        let (refused, push_refused) = (last.configuration_refused(), last.push_refused());
+        let reason = |refused: Option<&RefusedReload>| refused.map(|refused| refused.reason.clone());
         ReloadStatus {
-            successful: refused.is_none(),
-            refused_because: refused.map(|refused| refused.reason.clone()),
+            successful: !last.is_refused(),
+            refused_because: reason(refused),
             refused_at: refused.map(|refused| refused.at),
+            push_files_refused_because: reason(push_refused),
+            push_files_refused_at: push_refused.map(|refused| refused.at),
             last_success: last.taken_over_at,
         }
     }

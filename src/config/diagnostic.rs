@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 
 use super::reconcile::RECONCILE;
 
@@ -34,6 +35,14 @@ impl fmt::Display for Diagnostic {
 pub struct ConfigError {
     /// At least one, in the order of the configuration.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl ConfigError {
+    /// Whether anything is wrong with this file itself.
+    pub fn is_of(&self, file: &Path) -> bool {
+        let origin = super::absolute(file).display().to_string();
+        self.diagnostics.iter().any(|diagnostic| diagnostic.origin == origin)
+    }
 }
 
 fn lines(diagnostics: &[Diagnostic]) -> String {

@@ -198,6 +198,64 @@ async fn a_refusal_is_taken_for_ones_own_only_if_it_came_after() {
     assert_eq!(files(&directory), ["acme.key", "acme.toml", "first.toml", "wrong.toml"]);
 }
 
+/// Whose old form is in force, so that it goes on.
+#[tokio::test]
+async fn a_connection_beside_one_that_is_wrong_is_not_the_last_one_and_is_removed() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let second = format!("url = \"{}\"\napi_key = \"{OTHER_KEY}\"\napp_group_ids = [\"g\"]\n", intake.url());
+    fs::write(directory.join("second.toml"), second).unwrap();
+    let forwarder = configuration.start().await;
+    fs::write(directory.join("first.toml"), "url =\n").unwrap();
+    support::eventually("the slip was told", async || {
+        let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+        (status["connections"][0]["refused"] != Value::Null).then_some(())
+    })
+    .await;
+    let removed = connections(&configuration, "", &["remove", "second"]).await;
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    assert!(removed.stdout.contains("has taken it over"), "{removed:?}");
+    push(&forwarder, "1", "g-first").await;
+    push(&forwarder, "2", "g").await;
+    forwarder.settled(2).await;
+    assert_eq!((sends(&intake, KEY), sends(&intake, OTHER_KEY)), (1, 0));
+    let last = connections(&configuration, "", &["remove", "first"]).await;
+    assert_eq!(last.status.code(), Some(78), "{last:?}");
+    assert!(last.stderr.contains("is the last connection"), "{last:?}");
+    assert_eq!(files(&directory), ["first.toml"]);
+    assert!(forwarder.stop().await.success());
+}
+
+/// Also a key that is the same as before, as who does it by a program may write.
+#[tokio::test]
+async fn what_is_wrong_with_the_push_ports_tokens_takes_back_no_rotation() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let tokens = configuration.file("tokens", "a-token-of-some-length\n");
+    let configuration = configuration.text("push.token_file", tokens.to_str().unwrap());
+    let forwarder = configuration.start().await;
+    let url = intake.url();
+    let added = connections(&configuration, KEY, &["add", "acme", "--app-group", "g", "--url", &url]).await;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    fs::write(&tokens, "a token with white space\n").unwrap();
+    support::eventually("the tokens were refused", async || {
+        let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+        let last = &status["last_reload"];
+        assert_eq!(last["refused_because"], Value::Null, "{last}");
+        let reason = last["push_files_refused_because"].as_str()?;
+        assert!(reason.starts_with("push.token_file: ") && last["successful"] == false, "{last}");
+        assert!(last["push_files_refused_at"].is_u64(), "{last}");
+        Some(())
+    })
+    .await;
+    for key in [KEY, OTHER_KEY, OTHER_KEY] {
+        let rotated = connections(&configuration, key, &["rotate", "acme", "--no-validate"]).await;
+        assert_eq!(rotated.status.code(), Some(0), "{rotated:?}");
+        assert!(rotated.stdout.contains("has taken it over"), "{rotated:?}");
+        assert_eq!(fs::read_to_string(directory.join("acme.key")).unwrap().trim(), key);
+    }
+}
+
 #[tokio::test]
 async fn of_two_at_once_one_waits_for_the_other() {
     let intake = Intake::start();

@@ -41,8 +41,9 @@ async fn last_reload(forwarder: &Forwarder, refused_because: Option<&str>) {
     support::eventually(&format!("{refused_because:?} is told"), async || {
         let (_, status) = forwarder.admin("/status").await;
         let last = serde_json::from_str::<Value>(&status).unwrap()["last_reload"].clone();
-        assert_eq!(last["successful"] == true, last["refused_because"].is_null(), "{last}");
-        let is_told = match (last["refused_because"].as_str(), refused_because) {
+        let reasons = ["refused_because", "push_files_refused_because"].map(|field| last[field].as_str());
+        assert_eq!(last["successful"] == true, reasons == [None; 2], "{last}");
+        let is_told = match (reasons[0].or(reasons[1]), refused_because) {
             (Some(told), Some(expected)) => told.starts_with(expected),
             (told, expected) => told.is_none() && expected.is_none(),
         };

@@ -345,7 +345,7 @@ async fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
     for path in [&written, &directory.join("acme.toml"), &tokens] {
         let content = std::fs::read(path).unwrap();
         make_fifo(path);
-        let refused = hang_up(&forwarder, "the configuration was refused").await;
+        let refused = hang_up(&forwarder, "configuration was refused").await;
         assert!(refused["reason"].as_str().unwrap().contains("is not a regular file"), "{refused}");
         let checked = Command::new(env!("CARGO_BIN_EXE_braze-datadog"))
             .args(["check", "--config"])

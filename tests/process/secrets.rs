@@ -179,6 +179,7 @@ async fn live(format: &str) {
         hang_up(&forwarder, "configuration was refused").await;
     }
     configuration.file("tokens", TOKEN);
+    hang_up(&forwarder, "the configuration was read again").await;
     configuration.file("key", "bro\u{200b}ken");
     hang_up(&forwarder, "configuration was refused").await;
     for path in ["/", "/status", "/metrics", "/livez", "/readyz", "/nothing"] {

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReloadStatus {
-    /// Whether it was taken over, connections that are wrong aside.
+    /// Whether it and the files of the push port were taken over, connections that are wrong aside.
     pub successful: bool,
-    /// Why not.
+    /// Why it was not.
     pub refused_because: Option<String>,
     /// When one was refused last, in Unix seconds; none since the start, or since one was taken over.
     pub refused_at: Option<u64>,
+    /// Why files of the push port were not, by themselves.
+    pub push_files_refused_because: Option<String>,
+    /// When they were refused last, in Unix seconds; none since they were right.
+    pub push_files_refused_at: Option<u64>,
     /// When one was taken over last, in Unix seconds; the start is one.
     pub last_success: u64,
 }

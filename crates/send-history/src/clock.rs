@@ -58,6 +58,11 @@ impl BelievedDay {
         self.day
     }
 
+    /// The day at the Unix second `now`, as far as it is believed at once; where none is known, the clock's.
+    pub(crate) fn day_at(&self, now: u64) -> u32 {
+        if self.day == 0 { day_of(now) } else { day_of(now).clamp(self.day, self.day.saturating_add(1)) }
+    }
+
     /// The latest time of a send at the Unix second `now`; `None`: the clock is not set. One that is behind may be the wrong
     /// one: then the day that was believed holds, to its end.
     pub(crate) fn latest_send(&self, now: u64) -> Option<u64> {

@@ -66,8 +66,14 @@ pub(crate) struct ObjectDirectory {
     pub(crate) generation: u64,
     /// No send is later than this Unix second; `None`: the clock says nothing.
     pub(crate) latest: Option<u64>,
-    /// The memory beyond which no new object is taken; `None`: there is no bound.
+    /// The memory of all objects beyond which days leave, or new objects are left out; `None`: there is no bound.
     pub(crate) bytes_max: Option<u64>,
+    /// The present day (UTC, since 1970); zero: none is known.
+    today: u32,
+    /// The memory of those that were new today.
+    bytes_new: u64,
+    /// The memory of those last sent before yesterday.
+    bytes_old: u64,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
     next: u32,
@@ -93,27 +99,58 @@ impl ObjectDirectory {
     pub(crate) fn meet(&mut self, object: SentObject) -> Option<u32> {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
             if let Some(known) = self.all.get_mut(&number) {
-                self.bytes = self.bytes.saturating_sub(bytes(known));
+                let (before, is_old) = (bytes(known), is_old(known, self.today));
                 known.update(object);
-                self.bytes += bytes(known);
+                let after = bytes(known);
+                self.bytes = self.bytes.saturating_sub(before) + after;
+                if is_old {
+                    self.bytes_old = self.bytes_old.saturating_sub(before) + after;
+                }
             }
             return Some(number);
         }
-        if self.bytes_max.is_some_and(|bytes_max| self.bytes + bytes(&object) > bytes_max) {
+        let bytes = bytes(&object);
+        if !self.has_room(bytes) {
             return None;
         }
+        self.bytes_new += bytes;
         let number = self.next;
         self.next = self.next.saturating_add(1);
         self.insert(number, object);
         Some(number)
     }
 
+    /// Whether a new object is taken: where all fit, or the oldest days can make room. Yesterday can't, for what is sent daily was
+    /// sent then; and the new ones of a day displace no more than half of all.
+    fn has_room(&self, bytes: u64) -> bool {
+        let Some(bytes_max) = self.bytes_max else { return true };
+        let bytes_recent = self.bytes.saturating_sub(self.bytes_old);
+        self.bytes + bytes <= bytes_max
+            || (bytes_recent + bytes <= bytes_max
+                && self.bytes_new + bytes <= bytes_max / 2
+                && self.bytes + bytes <= most(bytes_max))
+    }
+
+    /// Takes note of the present day.
+    pub(crate) fn begin_day(&mut self, today: u32) {
+        if self.today != today {
+            (self.today, self.bytes_new) = (today, 0);
+            self.bytes_old = self.all.values().filter(|object| is_old(object, today)).map(bytes).sum();
+        }
+    }
+
     /// Notes a send of an object. A last send that can't be is of a clock that was ahead, and gives way.
     pub(crate) fn sent(&mut self, number: u32, time: u32) {
         if let Some(object) = self.all.get_mut(&number) {
+            let was_old = is_old(object, self.today);
             let is_ahead = self.latest.is_some_and(|latest| object.last_send > latest);
             let known = if is_ahead { 0 } else { object.last_send };
             object.last_send = known.max(u64::from(time));
+            match (was_old, is_old(object, self.today)) {
+                (true, false) => self.bytes_old = self.bytes_old.saturating_sub(bytes(object)),
+                (false, true) => self.bytes_old += bytes(object),
+                _ => {}
+            }
         }
     }
 
@@ -130,13 +167,29 @@ impl ObjectDirectory {
     }
 
     /// The memory of all objects.
+    #[cfg(test)]
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
+    /// Whether [`first_day_kept`](Self::first_day_kept) takes any object away.
+    pub(crate) fn is_overfull(&self) -> bool {
+        self.bytes_max.is_some_and(|bytes_max| {
+            self.bytes > most(bytes_max) || (self.bytes > bytes_max && self.bytes_old > 0)
+        })
+    }
+
+    /// The first day (UTC, since 1970) of those that stay: yesterday at the latest, for as long as there is no more than
+    /// may be.
+    pub(crate) fn first_day_kept(&self) -> u32 {
+        let Some(bytes_max) = self.bytes_max else { return 0 };
+        let first = self.first_day_within(bytes_max);
+        if self.bytes > most(bytes_max) { first } else { first.min(self.today.saturating_sub(1)) }
+    }
+
     /// The first day (UTC, since 1970) for which this holds: the objects last sent on it or later take no more than
     /// `bytes_max`.
-    pub(crate) fn first_day_within(&self, bytes_max: u64) -> u32 {
+    fn first_day_within(&self, bytes_max: u64) -> u32 {
         if self.bytes <= bytes_max {
             return 0;
         }
@@ -166,6 +219,9 @@ impl ObjectDirectory {
         for number in numbers {
             if let Some(object) = self.all.remove(number) {
                 self.bytes = self.bytes.saturating_sub(bytes(&object));
+                if is_old(&object, self.today) {
+                    self.bytes_old = self.bytes_old.saturating_sub(bytes(&object));
+                }
                 self.by_identity.remove(&identity(&object));
             }
         }
@@ -173,9 +229,22 @@ impl ObjectDirectory {
 
     fn insert(&mut self, number: u32, object: SentObject) {
         self.bytes += bytes(&object);
+        if is_old(&object, self.today) {
+            self.bytes_old += bytes(&object);
+        }
         self.by_identity.insert(identity(&object), number);
         self.all.insert(number, object);
     }
+}
+
+/// The memory that may be taken until days have left.
+const fn most(bytes_max: u64) -> u64 {
+    bytes_max / 2 * 3
+}
+
+/// Whether it was last sent before yesterday; what was met right now has no send yet.
+fn is_old(object: &SentObject, today: u32) -> bool {
+    object.last_send > 0 && day_of(object.last_send) < today.saturating_sub(1)
 }
 
 fn texts(object: &SentObject) -> [&str; 6] {

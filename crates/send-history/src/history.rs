@@ -25,6 +25,10 @@ const TURN: Duration = Duration::from_secs(5);
 /// Bytes that may wait for the thread: two million series of few campaigns, or half a million each of its own.
 pub(crate) const WAITING_MAX: usize = 128 << 20;
 
+/// Bytes that may wait beside a flush of any size, outcomes of series most of all: one that alone were beyond the bound would
+/// else never be taken.
+const BESIDE_MAX: usize = 16 << 20;
+
 /// The history of sends.
 #[derive(Debug)]
 pub struct SendHistory {
@@ -81,7 +85,7 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) jobs: Vec<Job>,
-    /// Of the jobs, in bytes.
+    /// Of the jobs, in bytes; one counts for no more than leaves [`BESIDE_MAX`].
     pub(crate) size: usize,
     pub(crate) is_stopping: bool,
     is_ended: bool,
@@ -147,7 +151,7 @@ impl SendHistory {
     }
 
     fn hand_over(&self, job: Job) -> bool {
-        let size = job.size();
+        let size = job.size().min(WAITING_MAX - BESIDE_MAX);
         let mut inbox = lock(&self.shared.inbox);
         if inbox.is_closed || inbox.is_ended || inbox.size + size > WAITING_MAX {
             drop(inbox);

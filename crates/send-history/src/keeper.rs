@@ -26,11 +26,6 @@ const fn names_max(settings: &HistorySettings) -> u64 {
     settings.size_max / 8
 }
 
-/// Bytes beyond which no new name is taken, until days have left.
-const fn new_names_max(settings: &HistorySettings) -> u64 {
-    settings.size_max / 16 * 3
-}
-
 /// Bytes that are written without a look at the bound of the file.
 const fn write_bytes_max(settings: &HistorySettings) -> u64 {
     settings.size_max / 40
@@ -50,6 +45,8 @@ pub(crate) struct Keeper {
     turn: Option<u64>,
     opened: Option<Instant>,
     trimmed: Option<Instant>,
+    /// Of the sends that are left out, those of new campaigns without room.
+    left_out_for_room: u64,
     told: LoggedState,
 }
 
@@ -57,14 +54,17 @@ pub(crate) struct Keeper {
 #[derive(Debug, Default)]
 struct LoggedState {
     trouble: Option<String>,
+    /// Sends that are left out, but those without room.
     left_out: u64,
     at: Option<Instant>,
+    left_out_for_room: u64,
+    no_room_at: Option<Instant>,
     full_at: Option<Instant>,
 }
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, settings: HistorySettings) -> Self {
-        shared.directory_mut().bytes_max = Some(new_names_max(&settings));
+        shared.directory_mut().bytes_max = Some(names_max(&settings));
         Self {
             shared,
             settings,
@@ -74,6 +74,7 @@ impl Keeper {
             turn: None,
             opened: None,
             trimmed: None,
+            left_out_for_room: 0,
             told: LoggedState::default(),
         }
     }
@@ -118,7 +119,8 @@ impl Keeper {
             let sends = self.changes.sends() + self.in_doubt.as_ref().map_or(0, RowChanges::sends);
             self.shared.left_out.fetch_add(sends, Ordering::Relaxed);
         }
-        let sends = self.shared.left_out.load(Ordering::Relaxed) - self.told.left_out;
+        let told = self.told.left_out + self.told.left_out_for_room;
+        let sends = self.shared.left_out.load(Ordering::Relaxed).saturating_sub(told);
         if sends > 0 {
             tracing::warn!(
                 sends,
@@ -164,7 +166,7 @@ impl Keeper {
                 // It is another file, or another process has written: the numbers are not ours.
                 let mut directory = self.shared.directory_mut();
                 *directory = ObjectDirectory::read(directory.generation + 1, objects.next, objects.all);
-                directory.bytes_max = Some(new_names_max(&self.settings));
+                directory.bytes_max = Some(names_max(&self.settings));
                 self.shared.left_out.fetch_add(self.changes.sends(), Ordering::Relaxed);
                 self.changes = RowChanges::default();
             }
@@ -195,10 +197,14 @@ impl Keeper {
         Store::open(&self.settings, now)
     }
 
-    /// Bounds the times of sends to come.
+    /// Bounds the times of sends to come, and notes a new day.
     fn heed_clock(&self, now: u64) {
-        let latest = self.store.as_ref().and_then(|store| store.believed.latest_send(now));
-        self.shared.directory_mut().latest = latest;
+        let believed = self.store.as_ref().map(|store| &store.believed);
+        let mut directory = self.shared.directory_mut();
+        directory.latest = believed.and_then(|believed| believed.latest_send(now));
+        if let Some(believed) = believed {
+            directory.begin_day(believed.day_at(now));
+        }
     }
 
     /// Applies the jobs, and writes as soon as there is much to write.
@@ -220,7 +226,9 @@ impl Keeper {
         } else {
             for job in jobs {
                 // The lock is held for one job at a time, for readers.
-                left_out += self.changes.take(&mut self.shared.directory_mut(), job);
+                let sends = self.changes.take(&mut self.shared.directory_mut(), job);
+                left_out += sends;
+                self.left_out_for_room += if matches!(job, Job::Counted(_)) { sends } else { 0 };
             }
         }
         self.shared.left_out.fetch_add(left_out, Ordering::Relaxed);
@@ -246,7 +254,7 @@ impl Keeper {
             return self.lose(error, now);
         }
         let is_much = store.written >= write_bytes_max(&self.settings);
-        if is_due || is_much || self.shared.directory().bytes() > names_max(&self.settings) {
+        if is_due || is_much || self.shared.directory().is_overfull() {
             self.trimmed = Some(Instant::now());
             if let Err(error) = self.trim(now) {
                 return self.lose(error, now);
@@ -276,9 +284,10 @@ impl Keeper {
         let used = store.used()?;
         let (most, enough) = (self.settings.size_max / 20 * 9, self.settings.size_max / 20 * 8);
         let excess = if used > most { used - enough } else { 0 };
+        self.shared.directory_mut().begin_day(store.believed.day_at(now));
         let (before, gone) = {
             let directory = self.shared.directory();
-            let before = directory.first_day_within(names_max(&self.settings)).max(aged);
+            let before = directory.first_day_kept().max(aged);
             (before, directory.sent_before(before))
         };
         let since = store.since;
@@ -360,9 +369,18 @@ impl Keeper {
     }
 
     fn tell_of_left_out(&mut self) {
-        let left_out = self.shared.left_out.load(Ordering::Relaxed);
-        let is_due = self.told.at.is_none_or(|at| at.elapsed() >= AGAIN);
-        if left_out > self.told.left_out && is_due && self.told.trouble.is_none() {
+        let is_due = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() >= AGAIN);
+        let without_room = self.left_out_for_room;
+        if without_room > self.told.left_out_for_room && is_due(self.told.no_room_at) {
+            tracing::warn!(
+                sends = without_room - self.told.left_out_for_room,
+                "the history of sends has no room for more new campaigns: the sends of those that are new are not in it; those \
+                 that it knows go on, and counting is not touched. Raise history.max_size"
+            );
+            (self.told.left_out_for_room, self.told.no_room_at) = (without_room, Some(Instant::now()));
+        }
+        let left_out = self.shared.left_out.load(Ordering::Relaxed).saturating_sub(without_room);
+        if left_out > self.told.left_out && is_due(self.told.at) && self.told.trouble.is_none() {
             let sends = left_out - self.told.left_out;
             tracing::warn!(
                 sends,

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use admin_api::Status;
+
 use super::command_line::Common;
-use super::running::Running;
+use super::running::{self, Running};
 use crate::app::Failure;
 use crate::config::{Candidate, Config};
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet};
 
 /// The mode of files: readable by their owner only.
 const OF_OWNER: u32 = 0o600;
@@ -91,9 +93,12 @@ impl Folder {
         !name.contains('/') && self.file(name).symlink_metadata().is_ok()
     }
 
-    /// Whether no connection is in force beside this one.
-    pub(super) fn is_last(&self, name: &str) -> bool {
-        matches!(&self.config.connections.active[..], [last] if *last.name == *name)
+    /// Whether no connection beside this one is right, or wrong and in force as it was, of which the forwarder that has this
+    /// status knows.
+    pub(super) fn is_last(&self, name: &str, status: &Status) -> bool {
+        let ConnectionSet { active, refused } = &self.config.connections;
+        let goes_on = |other: &str| other != name && running::is_outdated(status, other);
+        active.iter().all(|one| *one.name == *name) && !refused.iter().any(|one| goes_on(&one.name))
     }
 
     /// Whether there is a connection of this name, right or wrong.

@@ -139,6 +139,12 @@ pub(super) fn in_force(status: &Status, name: &str) -> Result<bool, NotTaken> {
     }
 }
 
+/// Whether a connection is wrong, and in force as it was before.
+pub(super) fn is_outdated(status: &Status, name: &str) -> bool {
+    // One that is left out goes nowhere.
+    find(status, name).is_some_and(|connection| connection.refused.is_some() && !connection.url.is_empty())
+}
+
 /// Whether a connection is gone.
 pub(super) fn is_gone(status: &Status, name: &str) -> bool {
     find(status, name).is_none()

@@ -1,6 +1,6 @@
 use std::fs;
 
-use super::super::{Config, Purpose};
+use super::super::{Config, ConfigError, Purpose};
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 
 /// A configuration of a main file and files of the directory, over what is in force.
@@ -14,15 +14,23 @@ fn read_with(
     env: &[(String, String)],
     in_force: &[Connection],
 ) -> Config {
+    read_from(main, files, env, in_force).unwrap()
+}
+
+fn read_from(
+    main: &str,
+    files: &[(&str, &str)],
+    env: &[(String, String)],
+    in_force: &[Connection],
+) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("d")).unwrap();
     for (name, text) in files {
         fs::write(folder.path().join("d").join(name), text).unwrap();
     }
     let text = format!("connections_directory = \"d\"\n{main}");
-    Config::parse_over(&text, &folder.path().join("a.toml"), env, Purpose { in_force, ..Purpose::default() })
-        .unwrap()
-        .0
+    let purpose = Purpose { in_force, ..Purpose::default() };
+    Config::parse_over(&text, &folder.path().join("a.toml"), env, purpose).map(|(config, _)| config)
 }
 
 fn serving(ids: &str) -> String {
@@ -35,6 +43,24 @@ fn names(config: &Config) -> (Vec<&str>, Vec<&str>) {
 }
 
 const OTHER: &str = "[connections.other]\ndry_run = true\napp_group_ids = [\"o\"]\n";
+
+/// What is right beside it is taken, and what was removed is gone.
+#[test]
+fn where_every_connection_is_wrong_those_in_force_go_on_as_they_were() {
+    let (x, y) = (serving("\"x\""), serving("\"y\""));
+    let before = read("", &[("acme.toml", &x), ("b.toml", &y)], &[]).connections;
+    for wrong in ["dry_run =\n", "dry_run = true\nsiet = 1\n", "dry_run = true\nmetric = \"9\"\n", ""] {
+        let mut set = read("", &[("acme.toml", wrong)], &before.active).connections;
+        assert_eq!((set.active.len(), &*set.refused[0].name), (0, "acme"), "{wrong}");
+        set.keep_old(&before);
+        assert_eq!(set.active, before.active[..1], "{wrong}");
+    }
+    // One that was not in force is none that goes on, and where there is none nothing does; nor does anything at a start.
+    let slip = [("acme.toml", "dry_run =\n")];
+    for (files, in_force) in [(&slip[..], &before.active[1..]), (&[], &before.active), (&slip, &[])] {
+        assert!(read_from("", files, &[], in_force).is_err());
+    }
+}
 
 #[test]
 fn an_app_group_stays_with_whom_it_is_and_the_main_file_goes_before_the_directory() {

@@ -70,3 +70,16 @@ fn a_clock_that_is_not_set_changes_nothing() {
     assert_eq!(believed.heed(1_600_000_000, Instant::now()), TODAY);
     assert_eq!(believed.heed(u64::from(TODAY + 1) * 86_400, Instant::now()), TODAY + 1);
 }
+
+#[test]
+fn the_next_day_is_believed_at_once_and_none_beyond_it() {
+    let day_at = |day, now| BelievedDay::read(day, None, now, Instant::now()).day_at(now);
+    let (day, noon) = (20_000, 20_000 * u64::from(DAY) + 43_200);
+    let days = |days: u64| days * u64::from(DAY);
+    for (now, expected) in
+        [(noon, day), (noon + days(1), day + 1), (noon + days(400), day + 1), (noon - days(2), day)]
+    {
+        assert_eq!(day_at(day, now), expected);
+    }
+    assert_eq!(day_at(0, noon), day);
+}

@@ -303,6 +303,7 @@ fn when_there_are_too_many_campaigns_the_oldest_days_leave_whole() {
         for name in &names {
             flushed.series([campaign(name, name)], [(u32::try_from(now).unwrap(), 1)]);
         }
+        keeper.heed_clock(now);
         keeper.digest(&[Job::Counted(Arc::new(flushed))]);
         keeper.trimmed = None;
         keeper.write(now);
@@ -316,15 +317,13 @@ fn when_there_are_too_many_campaigns_the_oldest_days_leave_whole() {
     }
 }
 
+/// Since its bound was lowered.
 #[test]
 fn when_not_even_the_campaigns_of_a_day_fit_it_begins_anew_and_says_so() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
-    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
-    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
     let now = MIDNIGHT + 36_000;
-    keeper.open(MIDNIGHT);
-    keeper.digest(&crowd(now));
+    let mut keeper = crowded(directory.path(), now);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
     keeper.write(now);
     assert_eq!((history.state().objects, history.state().since), (0, Some(now)));
     keeper.digest(&[counted(now + 5)]);
@@ -518,6 +517,21 @@ fn a_flush_that_would_take_what_waits_beyond_its_bound_is_left_out() {
     assert_eq!((history.state().left_out, lock(&shared.inbox).size), (1, WAITING_MAX - 100));
 }
 
+/// And its outcome, and what is small beside it.
+#[test]
+fn a_flush_that_alone_is_beyond_the_bound_of_what_waits_is_taken_where_little_waits() {
+    let shared = Arc::new(Shared::default());
+    let history = SendHistory { shared: Arc::clone(&shared) };
+    let name = "x".repeat(WAITING_MAX + 1);
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_some());
+    let flushed = send(&history, &[("2", &name)], MIDNIGHT).unwrap();
+    history.land(&flushed, vec![0], None, 0, 0);
+    assert!(send(&history, &[("1", "Weekly")], MIDNIGHT).is_some());
+    assert_eq!((history.state().left_out, lock(&shared.inbox).jobs.len()), (0, 4));
+    assert!(send(&history, &[("2", &name)], MIDNIGHT).is_none());
+    assert_eq!((history.state().left_out, lock(&shared.inbox).jobs.len()), (1, 4));
+}
+
 #[test]
 fn what_waits_is_measured_with_its_texts() {
     let size_of = |name: &str| {
@@ -588,6 +602,98 @@ fn new_campaigns_beyond_a_bound_are_left_out_and_counted_and_known_ones_go_on() 
     assert_eq!(history.state().left_out, 5_001 - objects);
     assert_eq!(keeper.changes.rows.values().map(|row| row.0[&0].counted).sum::<u64>(), objects + 1);
     assert_eq!(keeper.changes.sends(), objects + 1);
+}
+
+/// A turn with these jobs. Returns how many objects are known then, and how many sends were left out.
+fn turn(keeper: &mut Keeper, jobs: Vec<Job>, now: u64) -> (usize, u64) {
+    keeper.heed_clock(now);
+    keeper.work(jobs, now);
+    keeper.write(now);
+    (keeper.shared.directory().len(), keeper.shared.left_out.load(Ordering::Relaxed))
+}
+
+/// Of a weekly newsletter, and others that are not sent any more, the days of two weeks are known when on one day, and on the
+/// next, ids come that are each of one send. The names of some 1,380 campaigns fit.
+#[test]
+fn for_new_campaigns_beyond_the_bound_no_day_leaves_and_known_ones_go_on() {
+    const DAYS: u64 = 14;
+    for flushes in [vec![1_200, 500, 100_000], vec![100; 40], vec![5_000], vec![1; 2_000]] {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+        let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+        let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+        keeper.open(MIDNIGHT);
+        for day in 0..DAYS {
+            let now = MIDNIGHT + day * 86_400;
+            let known = vec![newcomers(1_000_000 + usize::try_from(day).unwrap(), 20, now), counted(now)];
+            assert_eq!(turn(&mut keeper, known, now).1, 0);
+        }
+        let mut weekly = DAYS;
+        for day in [DAYS, DAYS + 1] {
+            let now = MIDNIGHT + day * 86_400 + 60;
+            for (flush, campaigns) in flushes.iter().enumerate() {
+                turn(&mut keeper, vec![newcomers(flush, *campaigns, now), counted(now)], now);
+                weekly += 1;
+            }
+            let (objects, left_out) = turn(&mut keeper, Vec::new(), now);
+            assert!(objects > 1_300, "{objects}");
+            assert!(left_out >= 600 && keeper.left_out_for_room == left_out, "{left_out}");
+            assert!(keeper.shared.directory().bytes() <= settings.size_max / 8);
+            assert_eq!(history.state().since, Some(MIDNIGHT), "{flushes:?}");
+            let range = TimeRange::last_days(20, now, "UTC").unwrap();
+            let days = history.days(&[20], &range).unwrap().remove(0);
+            assert_eq!(days.len() as u64, day + 1);
+            assert_eq!(days.iter().map(|day| day.sends.counted).sum::<u64>(), weekly);
+        }
+    }
+}
+
+/// Every day, for a month: what is sent daily stays known with the last two days at least.
+#[test]
+fn new_campaigns_beyond_the_bound_every_day_stay_within_it_and_leave_what_is_sent_daily() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    for day in 0..30 {
+        let now = MIDNIGHT + day * 86_400 + 60;
+        turn(&mut keeper, vec![counted(now)], now);
+        for flush in 0..3 {
+            let crowd = newcomers(usize::try_from(10 * day).unwrap() + flush, 1_000, now);
+            turn(&mut keeper, vec![crowd, counted(now)], now);
+            let size = fs::metadata(store::path(directory.path())).unwrap().len();
+            assert!(size <= settings.size_max, "{size} on day {day}");
+            let names = keeper.shared.directory().bytes();
+            assert!(names <= settings.size_max / 16 * 3, "{names} on day {day}");
+        }
+        let since = history.state().since.unwrap();
+        assert!(since <= MIDNIGHT + day.saturating_sub(1) * 86_400, "{since} on day {day}");
+        let days = history.days(&[0], &TimeRange::last_days(40, now, "UTC").unwrap()).unwrap().remove(0);
+        assert!(days.len() as u64 >= 2.min(day + 1) && days.iter().all(|day| day.sends.counted == 4));
+    }
+}
+
+/// Where all that is known is sent daily, and takes all the room.
+#[test]
+fn new_campaigns_do_not_take_the_place_of_those_of_yesterday() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    let history = SendHistory { shared: Arc::clone(&keeper.shared) };
+    keeper.open(MIDNIGHT);
+    for day in 0..5 {
+        let now = MIDNIGHT + day * 86_400;
+        turn(&mut keeper, vec![newcomers(1, 1_000, now + 60)], now + 60);
+        turn(&mut keeper, vec![newcomers(2, 1_000, now + 120)], now + 120);
+        turn(&mut keeper, vec![newcomers(1, 1_000, now + 180)], now + 180);
+    }
+    assert_eq!(history.state().since, Some(MIDNIGHT));
+    let range = TimeRange::new("2026-03-29", "2026-04-04", "UTC").unwrap();
+    let daily = |name: &str| name.ends_with("of flush 00001");
+    let counted: Vec<_> = known(&history, &range).into_iter().filter(|one| daily(&one.0)).collect();
+    assert_eq!(counted.len(), 1_000);
+    assert!(counted.iter().all(|(_, _, sends)| sends.counted == 10));
 }
 
 /// A flush of one send of a campaign.
@@ -771,15 +877,29 @@ fn crowd(time: u64) -> Vec<Job> {
     [others, secret].map(|flushed| Job::Counted(Arc::new(flushed))).into()
 }
 
+/// One of which a crowd was known when its bound was higher.
+fn crowded(directory: &Path, now: u64) -> Keeper {
+    let mut settings = HistorySettings { size_max: 16 << 20, ..settings(directory) };
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
+    keeper.open(MIDNIGHT);
+    keeper.digest(&crowd(now));
+    keeper.write(now);
+    assert_eq!(keeper.shared.directory().len(), 1_601);
+    drop(keeper.close());
+    settings.size_max = 2 << 20;
+    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
+    keeper.open(now);
+    keeper
+}
+
 #[test]
 fn a_campaign_never_has_the_sends_of_one_that_was_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let settings = HistorySettings { size_max: 4 << 20, ..settings(directory.path()) };
     let now = MIDNIGHT + 36_000;
-    let mut keeper = Keeper::new(Arc::new(Shared::default()), settings.clone());
-    keeper.open(now);
-    keeper.digest(&crowd(now));
+    let mut keeper = crowded(directory.path(), now);
     keeper.write(now);
+    assert_eq!(keeper.shared.directory().len(), 0);
     drop(keeper.close());
 
     let mut keeper = Keeper::new(Arc::new(Shared::default()), settings);
