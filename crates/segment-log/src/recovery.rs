@@ -208,18 +208,18 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     };
     prove(&directory, &mut offsets, Saved { acknowledged, next })?;
     offsets.note(next);
-    let mut missing: Vec<_> = opened
-        .damaged
-        .iter()
-        .chain(&opened.doubtful)
-        .filter(|gap| gap.events > 0)
-        .map(|gap| gap.first..gap.first + gap.events)
-        .collect();
-    // Which of them come first says neither kind.
-    missing.sort_by_key(|range| range.start);
+    let missing = missing(&opened);
     opened.waiting = next - acknowledged - missing.iter().map(length).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
     Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
+}
+
+/// The numbers of all that is missing, in order.
+fn missing(opened: &Opened) -> Vec<Range<u64>> {
+    let all = opened.damaged.iter().chain(&opened.doubtful).filter(|gap| gap.events > 0);
+    let mut missing: Vec<_> = all.map(|gap| gap.first..gap.first + gap.events).collect();
+    missing.sort_by_key(|range| range.start);
+    missing
 }
 
 fn make(directory: &Directory) -> Result<(), OpenError> {
