@@ -77,9 +77,16 @@ impl LogProgress {
     /// All numbers below `position` are handed out, acknowledged or lost.
     pub(crate) fn new(tail: Tail, position: u64) -> LogProgress {
         let (handoff, gauges) = (Handoff::new(position), Gauges::default());
-        let (working_since, is_stall_told) = (None, false);
-        let (refusal, stopped, ended) = (None, None, None);
-        let shared = Shared { tail, handoff, gauges, refusal, stopped, ended, working_since, is_stall_told };
+        let shared = Shared {
+            tail,
+            handoff,
+            gauges,
+            refusal: None,
+            stopped: None,
+            ended: None,
+            working_since: None,
+            is_stall_told: false,
+        };
         LogProgress { shared: Mutex::new(shared), moved: Condvar::new(), handed: Notify::new() }
     }
 

@@ -561,9 +561,7 @@ async fn where_the_machine_has_died_a_torn_end_may_have_been_answered() {
     for (bytes, events_max) in [(16 + 132 + 31, None), (16 + 132 + 32, Some(7)), (16 + 263, Some(7))] {
         let killed = killed(&directory);
         // The note is as old as the disk had it, and of another boot.
-        let noted = settings(&killed).directory.join(checkpoint::NAME);
-        fs::copy(settings(&before).directory.join(checkpoint::NAME), &noted).unwrap();
-        checkpoint::forge_boot(&noted);
+        machine_died(&killed, &before);
         let file = segment_files(&killed).remove(0);
         fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
         let (_, appender, opened) = open_at(&killed);
@@ -571,6 +569,21 @@ async fn where_the_machine_has_died_a_torn_end_may_have_been_answered() {
         assert_eq!(opened.torn, Torn::PerhapsAnswered { events_max });
         assert_eq!(appender.at_start().perhaps_lost, events_max.unwrap_or_default());
     }
+}
+
+/// The machine dies: of the notes that the process has made the disk has those of `before`, of an earlier boot.
+fn machine_died(directory: &TempDir, before: &TempDir) {
+    let noted = |of: &TempDir| settings(of).directory.join(checkpoint::NAME);
+    fs::copy(noted(before), noted(directory)).unwrap();
+    checkpoint::forge_boot(&noted(directory));
+}
+
+/// The disk loses these bytes of the first segment.
+fn lose(directory: &TempDir, bytes: std::ops::Range<usize>) {
+    let file = segment_files(directory).remove(0);
+    let mut content = fs::read(&file).unwrap();
+    content[bytes].fill(0);
+    fs::write(&file, content).unwrap();
 }
 
 #[tokio::test]
@@ -587,13 +600,8 @@ async fn where_the_machine_has_died_a_hole_before_the_end_may_have_been_answered
     // In the second frame, which is behind the note, and in the first one, which is before it.
     for (offset, lost, perhaps_lost, left) in [(148, 0, 7, 24), (16, 10, 0, 21)] {
         let killed = killed(&directory);
-        let noted = settings(&killed).directory.join(checkpoint::NAME);
-        fs::copy(settings(&before).directory.join(checkpoint::NAME), &noted).unwrap();
-        checkpoint::forge_boot(&noted);
-        let file = segment_files(&killed).remove(0);
-        let mut bytes = fs::read(&file).unwrap();
-        bytes[offset..offset + 132].fill(0);
-        fs::write(&file, bytes).unwrap();
+        machine_died(&killed, &before);
+        lose(&killed, offset..offset + 132);
         let (mut queue, appender, opened) = open_at(&killed);
         assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (lost, perhaps_lost), "{opened:?}");
         assert_eq!((opened.waiting, opened.damaged.len() + opened.doubtful.len()), (left, 1));
@@ -607,24 +615,16 @@ async fn what_was_perhaps_lost_before_what_is_lost_is_counted_once() {
     let directory = tempfile::tempdir().unwrap();
     let (queue, appender, _) = open_at(&directory);
     appender.append(frame(10, body(0, 100))).await.unwrap();
-    let noted = |of: &TempDir| settings(of).directory.join(checkpoint::NAME);
     let before = killed(&directory);
     for n in 1..5 {
         appender.append(frame(7, body(n, 100))).await.unwrap();
     }
     drop((queue, appender));
-    let damage = |bytes: std::ops::Range<usize>| {
-        let file = segment_files(&directory).remove(0);
-        let mut content = fs::read(&file).unwrap();
-        content[bytes].fill(0);
-        fs::write(&file, content).unwrap();
-    };
     // The machine dies, and the second frame may never have been answered; later the disk loses the fourth.
-    fs::copy(noted(&before), noted(&directory)).unwrap();
-    checkpoint::forge_boot(&noted(&directory));
-    damage(148..280);
+    machine_died(&directory, &before);
+    lose(&directory, 148..280);
     drop(open_at(&directory));
-    damage(412..544);
+    lose(&directory, 412..544);
     let (mut queue, appender, opened) = open_at(&directory);
     assert_eq!((opened.waiting, opened.damaged.len(), opened.doubtful.len()), (24, 1, 1), "{opened:?}");
     let counts = || (appender.depth(), appender.lost(), appender.at_start().perhaps_lost);
@@ -646,12 +646,8 @@ async fn what_was_perhaps_lost_stays_so_however_often_the_process_or_the_machine
         appender.append(frame(7, body(n, 100))).await.unwrap();
     }
     drop((queue, appender));
-    fs::copy(noted(&before), noted(&directory)).unwrap();
-    checkpoint::forge_boot(&noted(&directory));
-    let file = segment_files(&directory).remove(0);
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[148..280].fill(0);
-    fs::write(&file, &bytes).unwrap();
+    machine_died(&directory, &before);
+    lose(&directory, 148..280);
     for has_machine_died in [false, false, true, false] {
         let (queue, appender, opened) = open_at(&directory);
         assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (0, 7), "{opened:?}");
@@ -673,6 +669,7 @@ async fn what_was_perhaps_lost_stays_so_however_often_the_process_or_the_machine
     // Other damage is known as well as before.
     let (queue, appender, _) = open_at(&directory);
     drop((queue, appender));
+    let file = segment_files(&directory).remove(0);
     damage(&file, usize::try_from(file.metadata().unwrap().len()).unwrap() - 1);
     let (_, appender, opened) = open_at(&directory);
     assert_eq!((appender.lost(), appender.at_start().perhaps_lost), (1, 0), "{opened:?}");

@@ -4,8 +4,8 @@
 //! and every connection has a share of it: what it sends within its share is forgotten only when its time is over, and
 //! what it sends beyond takes the room that is left. So a customer's flood pushes out its own ids and nobody else's.
 
+mod huge_pages;
 mod id_set;
-mod slots;
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;

@@ -72,12 +72,13 @@ pub(crate) struct ObjectDirectory {
     today: u32,
     /// The memory of those that were new today.
     bytes_new: u64,
-    /// The memory of those last sent before yesterday.
-    bytes_old: u64,
     by_identity: HashMap<Vec<u8>, u32, RandomState>,
     all: BTreeMap<u32, SentObject>,
     next: u32,
+    /// The memory of all.
     bytes: u64,
+    /// The memory of those of them last sent before yesterday.
+    bytes_old: u64,
 }
 
 impl ObjectDirectory {
@@ -98,15 +99,7 @@ impl ObjectDirectory {
     /// nothing: an event may come without it.
     pub(crate) fn meet(&mut self, object: SentObject) -> Option<u32> {
         if let Some(number) = self.by_identity.get(&identity(&object)).copied() {
-            if let Some(known) = self.all.get_mut(&number) {
-                let (before, is_old) = (bytes(known), is_old(known, self.today));
-                known.update(object);
-                let after = bytes(known);
-                self.bytes = self.bytes.saturating_sub(before) + after;
-                if is_old {
-                    self.bytes_old = self.bytes_old.saturating_sub(before) + after;
-                }
-            }
+            self.change(number, |known| known.update(object));
             return Some(number);
         }
         let bytes = bytes(&object);
@@ -135,22 +128,28 @@ impl ObjectDirectory {
     pub(crate) fn begin_day(&mut self, today: u32) {
         if self.today != today {
             (self.today, self.bytes_new) = (today, 0);
-            self.bytes_old = self.all.values().filter(|object| is_old(object, today)).map(bytes).sum();
+            self.bytes_old = self.all.values().map(|object| memory(object, today).1).sum();
         }
     }
 
     /// Notes a send of an object. A last send that can't be is of a clock that was ahead, and gives way.
     pub(crate) fn sent(&mut self, number: u32, time: u32) {
-        if let Some(object) = self.all.get_mut(&number) {
-            let was_old = is_old(object, self.today);
-            let is_ahead = self.latest.is_some_and(|latest| object.last_send > latest);
+        let latest = self.latest;
+        self.change(number, |object| {
+            let is_ahead = latest.is_some_and(|latest| object.last_send > latest);
             let known = if is_ahead { 0 } else { object.last_send };
             object.last_send = known.max(u64::from(time));
-            match (was_old, is_old(object, self.today)) {
-                (true, false) => self.bytes_old = self.bytes_old.saturating_sub(bytes(object)),
-                (false, true) => self.bytes_old += bytes(object),
-                _ => {}
-            }
+        });
+    }
+
+    /// Changes an object, and what is known of the memory with it.
+    fn change(&mut self, number: u32, change: impl FnOnce(&mut SentObject)) {
+        if let Some(object) = self.all.get_mut(&number) {
+            let (bytes_before, old_before) = memory(object, self.today);
+            change(object);
+            let (bytes, old) = memory(object, self.today);
+            self.bytes = self.bytes.saturating_sub(bytes_before) + bytes;
+            self.bytes_old = self.bytes_old.saturating_sub(old_before) + old;
         }
     }
 
@@ -218,20 +217,18 @@ impl ObjectDirectory {
     pub(crate) fn forget(&mut self, numbers: &[u32]) {
         for number in numbers {
             if let Some(object) = self.all.remove(number) {
-                self.bytes = self.bytes.saturating_sub(bytes(&object));
-                if is_old(&object, self.today) {
-                    self.bytes_old = self.bytes_old.saturating_sub(bytes(&object));
-                }
+                let (bytes, old) = memory(&object, self.today);
+                self.bytes = self.bytes.saturating_sub(bytes);
+                self.bytes_old = self.bytes_old.saturating_sub(old);
                 self.by_identity.remove(&identity(&object));
             }
         }
     }
 
     fn insert(&mut self, number: u32, object: SentObject) {
-        self.bytes += bytes(&object);
-        if is_old(&object, self.today) {
-            self.bytes_old += bytes(&object);
-        }
+        let (bytes, old) = memory(&object, self.today);
+        self.bytes += bytes;
+        self.bytes_old += old;
         self.by_identity.insert(identity(&object), number);
         self.all.insert(number, object);
     }
@@ -242,9 +239,12 @@ const fn most(bytes_max: u64) -> u64 {
     bytes_max / 2 * 3
 }
 
-/// Whether it was last sent before yesterday; what was met right now has no send yet.
-fn is_old(object: &SentObject, today: u32) -> bool {
-    object.last_send > 0 && day_of(object.last_send) < today.saturating_sub(1)
+/// The memory of an object, and how much of that is of one last sent before yesterday: all of it, or nothing. What was met right now
+/// has no send yet.
+fn memory(object: &SentObject, today: u32) -> (u64, u64) {
+    let is_old = object.last_send > 0 && day_of(object.last_send) < today.saturating_sub(1);
+    let bytes = bytes(object);
+    (bytes, if is_old { bytes } else { 0 })
 }
 
 fn texts(object: &SentObject) -> [&str; 6] {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 
 use super::IdHash;
-use super::slots::Slots;
+use super::huge_pages::Slots;
 
 /// How many steps the window is divided into: an id is forgotten at most a step later than it may be.
 const STEPS: u64 = 64;

@@ -194,7 +194,7 @@ impl ClientContext for Callbacks {
         let group = statistics.cgrp.as_ref();
         self.health.look_at_group(group.map_or(Membership::Member, |group| self.protocol.membership(group)));
         // So it stays where an offset may not be reset.
-        if partitions(&statistics).any(|partition| partition.desired && partition.fetch_state == "none") {
+        if desired(&statistics).any(|(_, partition)| partition.fetch_state == "none") {
             self.health.lasts(Trouble::Standstill);
         }
         self.health.look_at_leaders(&leaderless(&statistics));
@@ -282,10 +282,13 @@ fn is_let_in_again(statistics: &Statistics) -> bool {
     statistics.brokers.values().any(|broker| states.contains(&&*broker.state))
 }
 
-/// All partitions that the client knows.
-fn partitions(statistics: &Statistics) -> impl Iterator<Item = &PartitionStatistics> {
-    let topics = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-    topics.filter(|partition| partition.partition >= 0)
+/// The partitions that this process has been given, with their topics.
+fn desired(statistics: &Statistics) -> impl Iterator<Item = (&str, &PartitionStatistics)> {
+    let of_topics = statistics
+        .topics
+        .values()
+        .flat_map(|topic| topic.partitions.values().map(|partition| (topic.topic.as_str(), partition)));
+    of_topics.filter(|(_, partition)| partition.partition >= 0 && partition.desired)
 }
 
 /// The partitions that this process reads and no broker leads, or none that is connected.
@@ -294,16 +297,9 @@ fn leaderless(statistics: &Statistics) -> Vec<String> {
         let mut brokers = statistics.brokers.values();
         brokers.any(|broker| leader >= 0 && broker.nodeid == leader && broker.state == "UP")
     };
-    let mut names = Vec::new();
-    for topic in statistics.topics.values() {
-        let desired =
-            topic.partitions.values().filter(|partition| partition.partition >= 0 && partition.desired);
-        names.extend(
-            desired
-                .filter(|partition| !is_up(partition.leader))
-                .map(|partition| format!("{} [{}]", topic.topic, partition.partition)),
-        );
-    }
+    let without = desired(statistics).filter(|(_, partition)| !is_up(partition.leader));
+    let mut names: Vec<_> =
+        without.map(|(topic, partition)| format!("{topic} [{}]", partition.partition)).collect();
     names.sort_unstable();
     names
 }

@@ -95,7 +95,7 @@ impl Poller {
                 }
             }
         }
-        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
+        self.show_lag();
         let is_taken = refused.is_none();
         if let Some((kind, error)) = refused {
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);

@@ -198,7 +198,7 @@ impl Poller {
             self.joining = Joining::Unanswered(None);
         }
         self.parts.health.set_partitions(reading);
-        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
+        self.show_lag();
         tracing::info!(given_up = partitions.len(), reading, is_lost, "kafka: partitions were revoked");
         Ok(())
     }
@@ -248,7 +248,6 @@ impl Poller {
             );
         }
         self.examine(&held);
-        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
         self.parts.health.close();
         self.consumer.context().leave();
         self.answer();

@@ -73,7 +73,7 @@ impl Poller {
             let held = self.offsets.held().cloned().collect();
             self.is_asking = self.questions.send(BrokerQuestion::Ends(held)).is_ok();
         }
-        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
+        self.show_lag();
         self.watch_commits();
         self.watch_refusals();
     }
@@ -84,6 +84,11 @@ impl Poller {
         for (partition, end) in ends.iter().filter(|_| self.is_paused) {
             self.offsets.raise_end(partition, *end);
         }
+        self.show_lag();
+    }
+
+    /// Shows how much there is left to read, or to commit.
+    pub(super) fn show_lag(&self) {
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
@@ -112,7 +117,7 @@ impl Poller {
         for (partition, loss) in self.offsets.pass_ends() {
             self.tell_loss(&partition, loss);
         }
-        self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
+        self.show_lag();
     }
 
     /// Looks whether what is refused is so still: librdkafka reports only the beginning.

@@ -1,4 +1,4 @@
-//! The slots of an index, on large pages where there are many.
+//! The slots of an index, on huge pages where there are many.
 //!
 //! A look at a random slot misses the processor's table of pages, too. With pages of 4 KiB that table covers a few MiB; with those of
 //! 2 MiB the index of millions of ids. On a virtual machine a missed page costs several times as much, and where the host is one itself,
@@ -8,8 +8,8 @@ use std::ops::{Deref, DerefMut, Range};
 
 use memmap2::MmapMut;
 
-/// A large page of x86-64, and of arm64 with pages of 4 KiB, in bytes.
-const LARGE_PAGE: usize = 2 << 20;
+/// A huge page of x86-64, and of arm64 with pages of 4 KiB, in bytes.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// A slice of slots.
 #[derive(Debug)]
@@ -25,27 +25,26 @@ enum Memory {
 impl Slots {
     /// So many slots with the same value.
     pub(super) fn filled(count: usize, value: u64) -> Self {
-        let mut slots = Self(large_pages(count).unwrap_or_else(|| Memory::Heap(vec![value; count].into())));
-        if matches!(slots.0, Memory::Pages(..)) {
-            slots.fill(value);
-        }
+        let Some(pages) = huge_pages(count) else { return Self(Memory::Heap(vec![value; count].into())) };
+        let mut slots = Self(pages);
+        slots.fill(value);
         slots
     }
 }
 
-/// Room for so many slots that begins where a large page does, if they fill one and the system gives it. Where it has no large pages
+/// Room for so many slots that begins where a huge page does, if they fill one and the system gives it. Where it has no huge pages
 /// (it may be told so: `/sys/kernel/mm/transparent_hugepage/enabled`), small ones do.
-fn large_pages(slots: usize) -> Option<Memory> {
+fn huge_pages(slots: usize) -> Option<Memory> {
     let bytes = slots * size_of::<u64>();
-    if bytes < LARGE_PAGE {
+    if bytes < HUGE_PAGE {
         return None;
     }
     // What is never written takes no memory.
-    let map = MmapMut::map_anon(bytes + LARGE_PAGE).ok()?;
+    let map = MmapMut::map_anon(bytes + HUGE_PAGE).ok()?;
     #[cfg(target_os = "linux")]
     let _none = map.advise(memmap2::Advice::HugePage);
-    let start = map.as_ptr().align_offset(LARGE_PAGE);
-    (start <= LARGE_PAGE).then_some(Memory::Pages(map, start..start + bytes))
+    let start = map.as_ptr().align_offset(HUGE_PAGE);
+    (start <= HUGE_PAGE).then_some(Memory::Pages(map, start..start + bytes))
 }
 
 impl Deref for Slots {
@@ -76,14 +75,14 @@ mod tests {
 
     #[test]
     fn slots_hold_what_is_written_wherever_they_lie() {
-        const MANY: usize = LARGE_PAGE / size_of::<u64>();
+        const MANY: usize = HUGE_PAGE / size_of::<u64>();
         for count in [1, 1024, MANY - 1, MANY, 4 * MANY] {
             let mut slots = Slots::filled(count, 7);
             assert_eq!(matches!(slots.0, Memory::Pages(..)), count >= MANY, "{count}");
             assert_eq!((slots.len(), slots.iter().all(|slot| *slot == 7)), (count, true));
             (0..).zip(slots.iter_mut()).for_each(|(at, slot)| *slot = at);
             assert!((0..).zip(slots.iter()).all(|(at, slot)| *slot == at), "{count}");
-            assert!(count < MANY || slots.as_ptr().cast::<u8>().align_offset(LARGE_PAGE) == 0);
+            assert!(count < MANY || slots.as_ptr().cast::<u8>().align_offset(HUGE_PAGE) == 0);
         }
     }
 }
