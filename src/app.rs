@@ -94,6 +94,7 @@ impl Failure {
 /// Runs the command of the command line and returns the exit status.
 pub fn main() -> ExitCode {
     signal::leave_no_core_dump();
+    signal::raise_open_files_limit();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         // Help and version go to standard output, mistakes to standard error.

@@ -116,8 +116,8 @@ pub async fn bind(
     if limits != http_listener::ConnectionLimits::default() {
         tracing::warn!(
             connections = limits.connections_max,
-            "push takes fewer connections than it could, for this process may open few files; raise LimitNOFILE \
-             (ulimit -n) to 4096 or more"
+            "push takes fewer connections than it could, for this process may open few files, and requests to Datadog that \
+             hang take of them, too; raise LimitNOFILE (ulimit -n) to 4096 or more"
         );
     }
     let listener = Listener::bind(settings.listen, "push.listen", limits).await?;

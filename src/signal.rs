@@ -96,8 +96,19 @@ pub fn leave_no_core_dump() {
     let _refused = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard));
 }
 
-/// A manager that is gone would be told of at each sign of life.
+/// Raises the soft limit of open files to the hard one. The soft one is often 1,024, for programs that use `select(2)`, as
+/// nothing here does; connections to Datadog whose requests hang would need more.
+pub fn raise_open_files_limit() {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    // As above.
+    let _refused = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+}
+
+/// A manager that is gone would be logged at each sign of life.
 static NOTIFY_LOG: Sampled = Sampled::new();
+
+/// `READY=1` could not be sent: the manager waits for it.
+static IS_READY_OWED: AtomicBool = AtomicBool::new(false);
 
 /// The states for the service manager. Source: `sd_notify(3)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,19 +123,32 @@ pub enum ServiceState {
     Watchdog,
 }
 
-/// Notifies the service manager, if there is one. Never waits: a manager that does not read gets nothing.
+/// Notifies the service manager, if there is one. Never waits: a manager that does not read gets nothing, and what it needs is
+/// sent by [`notify_if_owed`].
 pub fn notify(state: ServiceState) {
-    let told = match state {
+    let sent = match state {
         ServiceState::Ready => send(&NotifyState::Ready.to_string()),
         ServiceState::Reloading => NotifyState::monotonic_usec_now()
             .and_then(|now| send(&format!("{}\n{now}", NotifyState::Reloading))),
         ServiceState::Stopping => send(&NotifyState::Stopping.to_string()),
         ServiceState::Watchdog => send(&NotifyState::Watchdog.to_string()),
     };
-    if let Err(error) = told
+    match state {
+        ServiceState::Ready => IS_READY_OWED.store(sent.is_err(), Ordering::Relaxed),
+        ServiceState::Reloading | ServiceState::Stopping => IS_READY_OWED.store(false, Ordering::Relaxed),
+        ServiceState::Watchdog => {}
+    }
+    if let Err(error) = sent
         && let Some(hidden) = NOTIFY_LOG.pass()
     {
         tracing::warn!(?state, %error, hidden, "the service manager could not be told");
+    }
+}
+
+/// Says once more that the process is ready, if the manager could not be told.
+pub fn notify_if_owed() {
+    if IS_READY_OWED.load(Ordering::Relaxed) {
+        notify(ServiceState::Ready);
     }
 }
 

@@ -21,6 +21,8 @@ pub struct ProcessGauges {
     pub push_refused: Vec<(&'static str, u64, u64)>,
     /// Bytes of push bodies as received.
     pub push_bytes: u64,
+    /// TLS handshakes on the push port that failed.
+    pub push_handshakes_failed: u64,
     /// Until when the push port's certificates hold, in Unix seconds.
     pub certificate_not_after: Option<u64>,
     /// Whether events can be taken, as `/readyz` has it.
@@ -229,6 +231,8 @@ fn push(page: &mut Page, gauges: &ProcessGauges) {
     let bytes = refused.map(|(reason, _, bytes)| (reason, bytes));
     page.each("push_refused_bytes_total", "counter", help, "reason", bytes);
     page.counter("push_received_bytes_total", "Bytes of push bodies as received.", gauges.push_bytes);
+    let help = "TLS handshakes on the push port that failed, or took too long.";
+    page.counter("push_tls_handshakes_failed_total", help, gauges.push_handshakes_failed);
     if let Some(not_after) = gauges.certificate_not_after {
         let help = "Until when the push port's certificates hold, in Unix seconds.";
         page.gauge("push_certificate_expiry_timestamp_seconds", help, not_after);

@@ -241,11 +241,18 @@ impl Reloader {
         let outcome = self.take_over(trigger).await.unwrap_or_else(ReloadOutcome::refused_whole);
         let is_refused = outcome.is_refused() || !self.connections.borrow().refused.is_empty();
         self.files.are_refused(is_refused);
-        let is_known = self.last_reload.borrow().knows(trigger, &outcome);
+        let (is_known, was_refused) = {
+            let last = self.last_reload.borrow();
+            (last.knows(trigger, &outcome), last.is_refused())
+        };
         // Before it is logged: who has read the line sees what it says in the metrics, too.
         let now = self.clock.unix_seconds();
         self.last_reload.send_modify(|last| last.note(trigger, &outcome, now));
         if !is_known {
+            if was_refused && outcome.reread == Reread::Same && !self.last_reload.borrow().is_refused() {
+                let file = self.path.display();
+                tracing::info!(%file, "nothing is refused any more: what is in force is what the files say");
+            }
             self.tell(outcome);
         }
     }

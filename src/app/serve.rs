@@ -143,6 +143,7 @@ async fn serve(
         reconcile: Arc::clone(&reconcile),
         stopping: stopping.clone(),
         push: push.as_ref().map(PushListener::counters),
+        push_connections: push.as_ref().map(PushListener::connections),
         credentials: push.as_ref().map(PushListener::reload),
         catalogue: pipeline.catalogue(),
         history_size_max: config.history.as_ref().map_or(0, |history| history.size_max),
@@ -153,7 +154,6 @@ async fn serve(
     };
     pipeline.probe(watched.clone().probe());
     let (mut push_listener, mut admin_listener) = (JoinSet::new(), JoinSet::new());
-    let pushing = push.as_ref().map(PushListener::connections);
     let (stop_admin, admin_stopping) = watch::channel(false);
     open_admin(&config, import.once, &watched, admin_stopping, &mut admin_listener).await?;
     if let Some(push) = push {
@@ -166,7 +166,7 @@ async fn serve(
 
     let ended = queues::run(&mut pipeline, imports, queue, &mut commanded, &stats).await;
     attend::begin_to_stop(&stop);
-    take_down(push_listener, pushing).await;
+    take_down(push_listener, watched.push_connections.clone()).await;
     write_history(&watched);
     // Health and metrics outlive everything that they report on.
     stop_admin.send_replace(true);
@@ -350,6 +350,7 @@ fn watch_over(
         let (reconcile, catalogue) = (Arc::clone(&watched.reconcile), Arc::clone(&watched.catalogue));
         attendants.spawn(reconcile.run(catalogue, config.events_count.clone()));
     }
+    attendants.spawn(every(SAMPLE_INTERVAL, signal::notify_if_owed));
     // For the page's hour.
     attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
     attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));

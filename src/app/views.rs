@@ -48,6 +48,7 @@ pub(super) struct Watched {
     pub(super) reconcile: Arc<DailyReconcile>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) push: Option<Arc<push::Counters>>,
+    pub(super) push_connections: Option<Arc<http_listener::Counts>>,
     pub(super) credentials: Option<push::Reload>,
     pub(super) catalogue: Arc<Catalogue>,
     /// Bytes that the history may have.
@@ -123,6 +124,10 @@ impl Watched {
             push_requests: self.push.iter().flat_map(|push| push.requests()).collect(),
             push_refused: self.push.iter().flat_map(|push| push.refused()).collect(),
             push_bytes: self.push.as_ref().map_or(0, |push| push.received_bytes()),
+            push_handshakes_failed: self
+                .push_connections
+                .as_ref()
+                .map_or(0, |counts| counts.handshakes_failed()),
             certificate_not_after: self.credentials.as_ref().and_then(push::Reload::certificate_not_after),
             keys: self.keys.known(),
             history: self.history_status(),

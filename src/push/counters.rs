@@ -17,6 +17,9 @@ struct Refused {
     requests: u64,
     /// The bytes of their bodies that had come by then.
     bytes: u64,
+    /// The log gate of those that call for a person, and of the others, which may be many more.
+    grave_log: Sampled,
+    log: Sampled,
 }
 
 /// Totals since the start, for `/metrics`.
@@ -25,7 +28,6 @@ pub struct Counters {
     requests: [AtomicU64; CODES.len()],
     received_bytes: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, Refused>>,
-    logs: [Sampled; CODES.len()],
     /// The log gate for bodies that are accepted with damage.
     pub(super) damage_log: Sampled,
     /// The log gate for bytes left out behind a gzip.
@@ -71,24 +73,21 @@ impl Counters {
     /// are not there.
     pub fn refused(&self) -> Vec<(&'static str, u64, u64)> {
         let all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(reason, Refused { requests, bytes })| (*reason, *requests, *bytes)).collect()
+        all.iter().map(|(reason, refused)| (*reason, refused.requests, refused.bytes)).collect()
     }
 
-    pub(super) fn book_refusal(&self, reason: &'static str, bytes: u64) {
+    /// Whether to log it, and if so how many of its reason and gravity were not since the last.
+    pub(super) fn book_refusal(&self, reason: &'static str, is_grave: bool, bytes: u64) -> Option<u64> {
         let mut all = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = all.entry(reason).or_default();
         refused.requests += 1;
         refused.bytes += bytes;
+        if is_grave { &refused.grave_log } else { &refused.log }.pass()
     }
 
     /// A counter for the bytes of one body, which also adds to the totals.
     pub(super) fn body(&self) -> Received<'_> {
         Received { counters: self, bytes: AtomicU64::new(0) }
-    }
-
-    /// The log gate of a status.
-    pub(super) fn log(&self, status: StatusCode) -> &Sampled {
-        &self.logs[place(status)]
     }
 }
 
@@ -111,11 +110,20 @@ mod tests {
         counters.book_answer(StatusCode::IM_A_TEAPOT);
         let body = counters.body();
         body.add(5);
-        counters.book_refusal("not_json", body.bytes());
-        counters.book_refusal("not_json", 2);
+        assert_eq!(counters.book_refusal("not_json", false, body.bytes()), Some(0));
+        assert_eq!(counters.book_refusal("not_json", false, 2), None);
         assert_eq!(counters.refused(), [("not_json", 2, 7)]);
         let seen: Vec<_> = counters.requests().filter(|(_, count)| *count > 0).collect();
         assert_eq!(seen, [(200, 1), (500, 1), (503, 2)]);
         assert_eq!(counters.received_bytes(), 5);
+    }
+
+    #[test]
+    fn a_refusal_that_calls_for_a_person_is_logged_beside_others_of_its_status_and_reason() {
+        let counters = Counters::default();
+        for (reason, is_grave) in [("queue", false), ("memory", false), ("queue", true)] {
+            assert_eq!(counters.book_refusal(reason, is_grave, 0), Some(0), "{reason} {is_grave}");
+            assert_eq!(counters.book_refusal(reason, is_grave, 0), None, "{reason} {is_grave}");
+        }
     }
 }

@@ -181,8 +181,10 @@ impl PushHandler {
             Err(refusal) => {
                 let answer = intermediary.refused(&refusal, now);
                 self.counters.book_answer(answer.status());
-                self.counters.book_refusal(refusal.reason(), body.bytes());
-                self.log(&refusal, answer.status(), &caller);
+                let hidden = self.counters.book_refusal(refusal.reason(), refusal.is_grave(), body.bytes());
+                if let Some(hidden) = hidden {
+                    log(&refusal, answer.status(), &caller, hidden);
+                }
                 if unread { hang_up(answer) } else { answer }
             }
         }
@@ -336,18 +338,7 @@ impl PushHandler {
         }
     }
 
-    /// Logs once in a while for each status. Neither path nor query nor body: they may hold anything.
-    fn log(&self, refusal: &Refusal, status: StatusCode, caller: &Caller) {
-        let Some(hidden) = self.counters.log(status).pass() else { return };
-        let (status, peer) = (status.as_u16(), caller.peer);
-        if refusal.is_grave() {
-            error!(status, %peer, hidden, "refused a push: {refusal}");
-        } else {
-            warn!(status, %peer, hidden, "refused a push: {refusal}");
-        }
-    }
-
-    /// As [`Self::log`], for a body that is accepted.
+    /// As [`log`], for a body that is accepted.
     fn log_damage(&self, damage: Damage, caller: &Caller) {
         let Some(hidden) = self.counters.damage_log.pass() else { return };
         let (Damage { first, skipped }, peer) = (damage, caller.peer);
@@ -359,6 +350,16 @@ impl PushHandler {
             "a push holds bytes that can't be read as JSON: the events in them are lost, those around them are taken; \
              the first: {first}"
         );
+    }
+}
+
+/// Logs a refusal. Neither path nor query nor body: they may hold anything.
+fn log(refusal: &Refusal, status: StatusCode, caller: &Caller, hidden: u64) {
+    let (status, peer) = (status.as_u16(), caller.peer);
+    if refusal.is_grave() {
+        error!(status, %peer, hidden, "refused a push: {refusal}");
+    } else {
+        warn!(status, %peer, hidden, "refused a push: {refusal}");
     }
 }
 

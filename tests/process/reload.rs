@@ -321,6 +321,47 @@ async fn the_service_manager_is_told_of_start_reload_life_and_stop() {
     assert!(forwarder.wait().await.success());
 }
 
+#[tokio::test]
+async fn a_service_manager_that_could_not_be_told_of_the_start_is_told_once_it_reads() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let socket = configuration.home().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    let others = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    others.set_nonblocking(true).unwrap();
+    while others.send_to(b"STATUS=", &socket).is_ok() {}
+    let forwarder = configuration.environment("NOTIFY_SOCKET", socket.to_str().unwrap()).start().await;
+    support::eventually("the manager can't be told", async || {
+        (!logged(&forwarder, "the service manager could not be told").is_empty()).then_some(())
+    })
+    .await;
+    loop {
+        let said = timeout(support::PATIENCE, told(&manager)).await.unwrap();
+        if said != ["STATUS="] {
+            assert_eq!(said, ["READY=1"]);
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_refusal_is_logged_where_nothing_else_has_changed() {
+    let intake = Intake::start();
+    let configuration = Configuration::new();
+    let directory = configuration.home().join("connections");
+    std::fs::create_dir(&directory).unwrap();
+    let one = format!("url = \"{}\"\napi_key = \"{KEY}\"\n", intake.url());
+    std::fs::write(directory.join("acme.toml"), one).unwrap();
+    let forwarder = configuration.text("connections_directory", directory.to_str().unwrap()).start().await;
+    let away = directory.with_extension("away");
+    for (from, to, message) in
+        [(&directory, &away, "configuration was refused"), (&away, &directory, "nothing is refused any more")]
+    {
+        std::fs::rename(from, to).unwrap();
+        support::eventually(message, async || (!logged(&forwarder, message).is_empty()).then_some(())).await;
+    }
+}
+
 /// Makes a pipe with a name, which nobody writes to.
 fn make_fifo(path: &Path) {
     // A file may be there; it is replaced.

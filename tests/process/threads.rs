@@ -58,3 +58,12 @@ fn a_start_that_gets_too_few_threads_says_so_however_few_they_are() {
     }
     assert!(!is_root, "it has not started with {most} threads");
 }
+
+#[tokio::test]
+async fn as_many_files_may_be_open_as_the_hard_limit_allows() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let forwarder = configuration.wrapper("ulimit -S -n 128 && ulimit -H -n 4096 && exec").start().await;
+    assert_eq!(forwarder.metrics().await.sum("process_max_fds", &[]), 4096);
+    assert!(!forwarder.log().contains("push takes fewer connections"), "{}", forwarder.log());
+}

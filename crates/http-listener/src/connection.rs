@@ -77,13 +77,21 @@ where
         let Some(tls) = tls else {
             return self.converse(socket).await;
         };
-        let handshake = timeout(self.limits.handshake_time_max, TlsAcceptor::from(tls).accept(socket));
+        let handshake = async {
+            // A load balancer that looks whether the port is open says nothing.
+            match socket.peek(&mut [0]).await {
+                Ok(0) | Err(_) => Ok(None),
+                Ok(_) => TlsAcceptor::from(tls).accept(socket).await.map(Some),
+            }
+        };
+        let handshake = timeout(self.limits.handshake_time_max, handshake);
         let shaken = tokio::select! {
             shaken = handshake => shaken,
             () = stopped(&mut self.stop) => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.converse(stream).await,
+            Ok(Ok(Some(stream))) => self.converse(stream).await,
+            Ok(Ok(None)) => debug!(peer = %self.peer, "a connection ended before it said anything"),
             Ok(Err(error)) => self.complain(&error),
             Err(_elapsed) => self.complain(&"it took too long"),
         }

@@ -103,6 +103,9 @@ impl Default for ConnectionLimits {
     }
 }
 
+/// File descriptors that are no connections: the queue's files, the history, threads' event queues, and a few to spare.
+const DESCRIPTORS_OF_THE_REST: usize = 40;
+
 impl ConnectionLimits {
     /// The same with no more connections than leave file descriptors to the rest of the process: a peer that took all of
     /// them would block requests to Datadog and the files of the queue.
@@ -112,9 +115,10 @@ impl ConnectionLimits {
     }
 
     fn within(self, descriptors_max: usize) -> Self {
+        let free = descriptors_max.saturating_sub(DESCRIPTORS_OF_THE_REST);
         Self {
-            connections_max: self.connections_max.min((descriptors_max / 2).max(1)),
-            strangers_min: self.strangers_min.min((descriptors_max / 8).max(1)),
+            connections_max: self.connections_max.min((free / 2).max(1)),
+            strangers_min: self.strangers_min.min((free / 8).max(1)),
             ..self
         }
     }

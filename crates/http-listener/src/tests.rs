@@ -392,8 +392,10 @@ async fn thousands_of_idle_connections_keep_nobody_out() {
 
 #[test]
 fn connections_leave_descriptors_to_the_rest_of_the_process() {
-    let few = ConnectionLimits::default().within(256);
+    let few = ConnectionLimits::default().within(296);
     assert_eq!((few.connections_max, few.strangers_min), (128, 32));
+    let fewest = ConnectionLimits::default().within(64);
+    assert_eq!((fewest.connections_max, fewest.strangers_min), (12, 3));
     assert_eq!(ConnectionLimits::default().within(65536), ConnectionLimits::default());
     let none_vouched_for = ConnectionLimits { connections_max: 0, ..ConnectionLimits::default() }.within(4);
     assert_eq!((none_vouched_for.connections_max, none_vouched_for.strangers_min), (0, 1));
@@ -523,6 +525,20 @@ async fn tls_serves_http_1_and_refuses_everything_else() {
     let said = tokio::time::timeout(LONG, read_reply(&mut plain)).await.unwrap();
     assert_eq!(said.map(|reply: Reply| reply.status), None);
     eventually(|| running.counts.handshakes_failed() == 3).await;
+}
+
+#[tokio::test]
+async fn a_look_whether_the_tls_port_is_open_is_no_failed_handshake() {
+    let running = running(limits(), Some(TlsPair::new().config()), LONG).await;
+    drop(connect(running.address).await);
+    let reset = connect(running.address).await;
+    reset.set_zero_linger().unwrap();
+    drop(reset);
+    let mut begun = connect(running.address).await;
+    begun.write_all(&[0x16]).await.unwrap();
+    drop(begun);
+    eventually(|| running.counts.accepted() == 3 && running.counts.open() == 0).await;
+    assert_eq!(running.counts.handshakes_failed(), 1);
 }
 
 #[tokio::test]

@@ -39,6 +39,17 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
             rustls::Error::InconsistentKeys(_) => {
                 format!("{key}: this key does not belong to the certificate in {certificate}")
             }
+            rustls::Error::InvalidCertificate(error)
+                if format!("{error:?}").contains("UnsupportedCertVersion") =>
+            {
+                format!(
+                    "{certificate}: it is an X.509 certificate of version 1, which has no names that a sender could check; have it \
+                 made with a subjectAltName (openssl x509 -req takes one by -extfile)"
+                )
+            }
+            rustls::Error::InvalidCertificate(error) => {
+                format!("{certificate}: this certificate can't be used: {error:?}")
+            }
             error => format!("{certificate} and {key} can't be used for TLS: {error}"),
         })
     };
@@ -201,6 +212,21 @@ mod tests {
         assert!(error.starts_with("k.pem: it is DER or PKCS#12, not PEM; convert it"), "{error}");
         let error = error_of(der(&key), &key);
         assert!(error.starts_with("c.pem: it is DER or PKCS#12, not PEM; convert it"), "{error}");
+    }
+
+    /// Made with OpenSSL 3: `openssl req -new -key k -subj /CN=localhost | openssl x509 -req -signkey k -days 36500`, and its key.
+    const VERSION_1: (&str, &str) = (
+        "-----BEGIN CERTIFICATE-----\nMIIBJTCBywIURUPO+JI6iaA89NJMSQKPwh8GeeAwCgYIKoZIzj0EAwIwFDESMBAG\nA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDE3MDg1NloYDzIxMjYxMTA2MTcwODU2\nWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\nAATBb+JGIo8bjoBXZEwbXgcCdQYyTIprkcUuT5CX7FEiVHgSJ1XSFLv+QzUCvOx9\nV/5+pIN7aM4CEkccrWKyBpovMAoGCCqGSM49BAMCA0kAMEYCIQDp7ybCzw2BJJSF\ndRMPWM322VxLZALebAFefgQjtondlAIhAM3IJNxD/S0j30E+KASkh+k/XapBVRIz\nJPpCQglKDQRa\n-----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgAq7mbTNfq9W/BDwp\n3Zy5WwPFV6E57S/jBEJZ0axj4nuhRANCAATBb+JGIo8bjoBXZEwbXgcCdQYyTIpr\nkcUuT5CX7FEiVHgSJ1XSFLv+QzUCvOx9V/5+pIN7aM4CEkccrWKyBpov\n-----END PRIVATE KEY-----\n",
+    );
+
+    #[test]
+    fn a_certificate_of_version_1_is_refused_with_what_it_lacks() {
+        let error = error_of(VERSION_1.0, VERSION_1.1);
+        assert!(
+            error.starts_with("c.pem: it is an X.509 certificate of version 1, which has no names"),
+            "{error}"
+        );
     }
 
     #[test]
