@@ -22,6 +22,8 @@ pub(crate) struct Pace {
     deadline: Option<Instant>,
     /// When the next batch is due, and how far apart they are; none: at once.
     due: Option<(Instant, Duration)>,
+    /// When the batch at hand was due; none: at once.
+    pub(crate) was_due: Option<Instant>,
     /// How far the batches fell behind at most.
     pub(crate) behind: Duration,
 }
@@ -41,6 +43,7 @@ impl Pace {
             batches_left: all + u64::from(u64::from(number) < rest),
             deadline: plan.seconds_max.map(|seconds| start + Duration::from_secs(seconds)),
             due,
+            was_due: None,
             behind: Duration::ZERO,
         }
     }
@@ -59,6 +62,7 @@ impl Pace {
             }
             std::thread::sleep(due.saturating_duration_since(now));
             self.behind = self.behind.max(now.saturating_duration_since(*due));
+            self.was_due = Some(*due);
             *due += *apart;
         }
         self.batches_left -= 1;
