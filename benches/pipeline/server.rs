@@ -29,7 +29,8 @@ const RATE_SECONDS: u64 = 10;
 /// How long the program may take to count what it has accepted.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Prints what pushing costs the program, and how long a push takes.
+/// Prints what pushing costs the program, and how long a push takes: at a rate since it was due, so that one that is late
+/// is seen in those that wait for it.
 pub(crate) fn report(out: &mut impl Write, directory: &Path) -> Result<(), Box<dyn Error>> {
     let server = Server::start(directory)?;
     writeln!(

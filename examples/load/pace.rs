@@ -22,6 +22,8 @@ pub(crate) struct Pace {
     deadline: Option<Instant>,
     /// When the next batch is due, and how far apart they are; none: at once.
     due: Option<(Instant, Duration)>,
+    /// When the batch at hand was due; none: at once.
+    pub(crate) was_due: Option<Instant>,
     /// How far the batches fell behind at most.
     pub(crate) behind: Duration,
 }
@@ -41,6 +43,7 @@ impl Pace {
             batches_left: all + u64::from(u64::from(number) < rest),
             deadline: plan.seconds_max.map(|seconds| start + Duration::from_secs(seconds)),
             due,
+            was_due: None,
             behind: Duration::ZERO,
         }
     }
@@ -50,13 +53,19 @@ impl Pace {
         if self.batches_left == 0 || self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return false;
         }
-        self.batches_left -= 1;
         if let Some((due, apart)) = &mut self.due {
             let now = Instant::now();
+            if let Some(deadline) = self.deadline.filter(|deadline| *due >= *deadline) {
+                // The time is part of what was asked for, and of the rate that is told.
+                std::thread::sleep(deadline.saturating_duration_since(now));
+                return false;
+            }
             std::thread::sleep(due.saturating_duration_since(now));
             self.behind = self.behind.max(now.saturating_duration_since(*due));
+            self.was_due = Some(*due);
             *due += *apart;
         }
+        self.batches_left -= 1;
         true
     }
 }
@@ -92,5 +101,15 @@ mod tests {
     fn the_deadline_ends_it() {
         let mut pace = Pace::new(Plan { seconds_max: Some(0), ..PLAN }, 0, 1, Instant::now());
         assert!(!pace.wait());
+    }
+
+    #[test]
+    fn what_is_due_behind_the_deadline_is_not_sent_and_the_time_is_kept() {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let pace = Pace::new(Plan { rate: Some(1000), ..PLAN }, 0, 1, Instant::now());
+        let due = Some((deadline, Duration::from_secs(1)));
+        let mut pace = Pace { deadline: Some(deadline), due, ..pace };
+        assert!(!pace.wait());
+        assert!(Instant::now() >= deadline);
     }
 }

@@ -71,15 +71,7 @@ pub(crate) fn push(
 ) -> io::Result<Truth> {
     let start = Instant::now();
     let spawn = |number| {
-        let mut connection = Connection {
-            target: target.clone(),
-            stream: None,
-            events: Events::new(templates, number),
-            clock: clock.clone(),
-            request: target.head.clone().into_bytes(),
-            sets: Vec::new(),
-            truth: Truth::default(),
-        };
+        let mut connection = Connection::new(target, templates, number, clock);
         let pace = Pace::new(plan, number, connections, start);
         let work = move || {
             connection.run(pace, plan.batch, start);
@@ -109,11 +101,23 @@ struct Connection {
 }
 
 impl Connection {
+    fn new(target: &Target, templates: &Arc<Templates>, number: u32, clock: &Clock) -> Self {
+        Self {
+            target: target.clone(),
+            stream: None,
+            events: Events::new(templates, number),
+            clock: clock.clone(),
+            request: target.head.clone().into_bytes(),
+            sets: Vec::new(),
+            truth: Truth::default(),
+        }
+    }
+
     fn run(&mut self, mut pace: Pace, batch: u32, start: Instant) {
         while pace.wait() {
             self.write_batch(batch);
             self.truth.made(batch, &self.sets);
-            match self.exchange() {
+            match self.exchange(pace.was_due) {
                 Ok(200) => self.truth.accepted(batch, &self.sets),
                 Ok(status) => self.truth.refused(&status.to_string(), batch, &self.sets),
                 // Whether it was counted only the other end knows.
@@ -145,16 +149,17 @@ impl Connection {
         self.request[end - LENGTH_DIGITS..end].copy_from_slice(length.as_bytes());
     }
 
-    /// Sends the request and reads the status of the answer.
-    fn exchange(&mut self) -> io::Result<u16> {
+    /// Sends the request and reads the status of the answer. What waited for the push before it, or for a connection, has waited
+    /// since it was due.
+    fn exchange(&mut self, due: Option<Instant>) -> io::Result<u16> {
+        let begun = due.unwrap_or_else(Instant::now);
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(&self.target.address)?,
         };
-        let sent = Instant::now();
         stream.get_mut().write_all(&self.request)?;
         let answer = read_answer(&mut stream)?;
-        self.truth.took(sent.elapsed());
+        self.truth.took(begun.elapsed());
         if answer.stays_open {
             self.stream = Some(stream);
         }
@@ -273,5 +278,21 @@ mod tests {
         assert_eq!(json["accepted"]["sends"], 200);
         assert_eq!(json["refused"]["503"]["batches"], 2);
         assert!(json["push_milliseconds"]["max"].as_f64().unwrap() > 0.0);
+    }
+
+    #[test]
+    fn a_push_that_is_sent_late_took_as_long_since_it_was_due() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::parse(&format!("http://{}/", listener.local_addr().unwrap()), None).unwrap();
+        let server = thread::spawn(move || serve(&listener, 1));
+        let settings = LoadSettings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 0 };
+        let templates = Arc::new(Templates::new(settings));
+        let mut connection = Connection::new(&target, &templates, 0, &Clock::system());
+        connection.write_batch(1);
+        let an_hour_ago = Instant::now().checked_sub(Duration::from_hours(1));
+        assert_eq!(connection.exchange(an_hour_ago).unwrap(), 200);
+        server.join().unwrap();
+        let milliseconds = connection.truth.json(&templates, 1)["push_milliseconds"]["max"].as_f64().unwrap();
+        assert!(milliseconds >= 3_600_000.0, "{milliseconds}");
     }
 }

@@ -69,7 +69,7 @@ impl Truth {
         self.refused.entry(why.to_owned()).or_default().add(events, sets);
     }
 
-    /// How long a push took, from its first byte to the end of the answer.
+    /// How long a push took to the end of the answer, from when it was due, or else from its first byte.
     pub(crate) fn took(&mut self, latency: Duration) {
         self.latencies.add(latency);
     }

@@ -1,6 +1,7 @@
 //! Chromium without a window, driven over the `WebDriver` protocol.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ impl Browser {
     pub(crate) async fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut driver = children::command(which(DRIVER));
-        driver.arg("--port=0").env("HOME", home.path());
+        driver.arg("--port=0").env("HOME", home.path()).env("TMPDIR", home.path());
         driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = children::spawn(driver).unwrap();
         let (port, profile) = (port(&mut driver), home.path().join("profile"));
@@ -69,6 +70,11 @@ impl Browser {
     /// The driver's processes, and the browser's.
     pub(crate) fn processes(&self) -> Processes {
         children::descendants(self.driver.id(), "")
+    }
+
+    /// Where all its files are.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Opens a page.
@@ -181,9 +187,14 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
+        let started = self.processes();
         // The browser goes with it.
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // A moment later, in which it writes into its home, which is removed next.
+        if !std::thread::panicking() {
+            children::assert_gone(&started);
+        }
     }
 }
 

@@ -298,7 +298,7 @@ async fn what_differs_from_brazes_dashboard_is_told_on_a_phone_too_and_hidden_wh
         browser.resize(width, 740).await;
         assert_eq!(overflow(&browser).await, 0, "at {width} pixels");
     }
-    browser.run(&axe::script()).await;
+    browser.run(axe::script()).await;
     assert_eq!(violations(&browser).await, Vec::<String>::new());
     assert!(forwarder.stop().await.success());
 
@@ -411,7 +411,7 @@ async fn it_is_used_by_keyboard_and_keeps_nobody_out() {
     browser.shows("#results", "reaches Datadog").await;
 
     browser.run("document.querySelector('details').open = true").await;
-    browser.run(&axe::script()).await;
+    browser.run(axe::script()).await;
     for (scheme, width) in [("light", 1280), ("dark", 1280), ("light", 360), ("dark", 360)] {
         browser.prefer("prefers-color-scheme", scheme).await;
         browser.resize(width, 800).await;
@@ -662,8 +662,9 @@ fn a_browser_ends_with_the_test_process() {
 #[tokio::test]
 async fn a_browser_ends_when_it_is_dropped() {
     let browser = Browser::start().await;
-    let started = browser.processes();
+    let (started, home) = (browser.processes(), browser.home().to_owned());
     assert!(started.values().any(|name| name == "chromium"), "{started:?}");
     drop(browser);
     children::assert_gone(&started);
+    assert!(!home.exists(), "it has left its files");
 }

@@ -1,9 +1,11 @@
 //! The broker of the tests does what the tests of the Kafka queue rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::broker::{self, Broker, Compression};
+use crate::support::fetched::{self, Fetched};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Message as _, Offset, TopicPartitionList};
@@ -105,4 +107,27 @@ fn zstd_batches_arrive_whole() {
     let consumer = member(&broker);
     consumer.subscribe(&[TOPIC]).unwrap();
     assert_eq!(read(&consumer, 2), BTreeMap::from([(0, 2)]));
+}
+
+#[test]
+fn a_registry_that_fails_is_asked_once_and_each_test_says_why() {
+    static FETCHED: Fetched<u32> = Fetched::new();
+    static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
+    let ask = || {
+        FETCHED.get(|| {
+            let attempt = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+            panic!("attempt {attempt}: the registry is away")
+        })
+    };
+    let tests: Vec<_> = (0..5).map(|_| std::thread::spawn(ask)).collect();
+    for test in tests {
+        let words = test.join().unwrap_err();
+        assert_eq!(*words.downcast::<String>().unwrap(), "attempt 0: the registry is away");
+    }
+}
+
+#[test]
+fn who_asks_a_registry_that_does_not_answer_is_ended() {
+    let ended = fetched::client_within(Duration::from_secs(1), "sleep").arg("infinity").output().unwrap();
+    assert_eq!(ended.status.code(), Some(124));
 }

@@ -17,6 +17,8 @@ const USER: u32 = 65_532;
 /// What a binary that was built for the tests may be linked with. The image's own is static; `make image` tries that one.
 const LIBRARIES: [&str; 5] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0"];
 /// And where `tests/run` had Debian's OpenSSL taken, instead of building what is shipped: with what that is linked with.
+/// Who runs the tests need not say so again.
+const IS_OPENSSL_DEBIANS: bool = option_env!("OPENSSL_NO_VENDOR").is_some();
 const OPENSSL: [&str; 4] = ["libssl.so.3", "libcrypto.so.3", "libz.so.1", "libzstd.so.1"];
 
 const BINARY: &str = "/usr/local/bin/braze-datadog";
@@ -113,12 +115,11 @@ fn image(configuration: &str) -> TempDir {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let image = directory.path();
     let built = Path::new(env!("CARGO_BIN_EXE_braze-datadog"));
-    let is_openssl_debians = std::env::var_os("OPENSSL_NO_VENDOR").is_some();
     for (name, path) in libraries(built) {
         assert!(
             path.to_str().unwrap().contains("/ld-linux")
                 || LIBRARIES.contains(&name.as_str())
-                || is_openssl_debians && OPENSSL.contains(&name.as_str()),
+                || IS_OPENSSL_DEBIANS && OPENSSL.contains(&name.as_str()),
             "a static binary would need {name}"
         );
         put(image, &path, path.to_str().unwrap());

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use event_queues::files::testing::settled_positions;
@@ -15,6 +17,13 @@ use serde_json::Value;
 use crate::support;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake, Request};
+
+/// The memory of imports, in the queue's directory.
+const MEMORY: &str = "imports-v3.redb";
+/// An earlier version's; what takes its place; its copy.
+const OLD: &str = "imports.json";
+const OLD_NEW: &str = "imports.json.new";
+const ASIDE: &str = "imports.json.taken-over";
 
 const EVENTS: usize = 1_500_000;
 
@@ -99,7 +108,7 @@ fn settled(configuration: &Configuration) -> u64 {
 
 /// When the memory was written last.
 fn written(configuration: &Configuration) -> SystemTime {
-    fs::metadata(configuration.home().join("queue/imports-v3.redb")).unwrap().modified().unwrap()
+    fs::metadata(configuration.home().join("queue").join(MEMORY)).unwrap().modified().unwrap()
 }
 
 /// Waits until a settlement is written that was not `before`, and whole.
@@ -281,32 +290,149 @@ fn old_memory(gone: usize, files: &[(&str, &[u8])]) -> String {
     format!(r#"{{"version":1,"files":{{{}}}}}"#, gone.chain(there).collect::<Vec<_>>().join(","))
 }
 
+/// So many files of an earlier version's memory are gone.
+const GONE: usize = 10_000;
+
+/// A queue's directory with an earlier version's memory, and a file that it has counted.
+struct Earlier {
+    configuration: Configuration,
+    file: PathBuf,
+    queue: PathBuf,
+    memory: String,
+}
+
+impl Earlier {
+    fn new(intake: &Intake) -> Self {
+        let content = "{\"event_type\":\"users.messages.email.Send\",\"id\":\"1\"}\n".repeat(50);
+        let configuration = Configuration::new().connection("acme", &intake.url(), "acme-key", &[]);
+        let file = configuration.file("counted.ndjson", &content);
+        let key = fs::canonicalize(&file).unwrap();
+        let queue = configuration.home().join("queue");
+        fs::create_dir(&queue).unwrap();
+        let memory = old_memory(GONE, &[(key.to_str().unwrap(), content.as_bytes())]);
+        fs::write(queue.join(OLD), &memory).unwrap();
+        Self { configuration, file, queue, memory }
+    }
+
+    fn arguments(&self) -> [&str; 4] {
+        ["run", "--once", "--import", self.file.to_str().unwrap()]
+    }
+
+    /// What a file of the queue's directory holds, if it is there.
+    fn read(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.queue.join(name)).ok()
+    }
+
+    /// Puts a pipe in the place of a file: whoever opens it waits for somebody at the other end.
+    fn put_pipe(&self, name: &str) -> PathBuf {
+        let path = self.queue.join(name);
+        // It may be there, or not.
+        let _ = fs::remove_file(&path);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
+    fn put_file(&self, name: &str, content: &str) {
+        let path = self.queue.join(name);
+        let new = self.queue.join("put");
+        fs::write(&new, content).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    /// How many records the new memory holds by itself.
+    fn records(&self) -> usize {
+        let alone = tempfile::tempdir().unwrap();
+        fs::copy(self.queue.join(MEMORY), alone.path().join(MEMORY)).unwrap();
+        settled_positions(alone.path()).unwrap().len()
+    }
+
+    /// Runs to the end.
+    async fn finish(&self) {
+        let finished = self.configuration.run(&self.arguments()).await;
+        assert!(finished.status.success(), "{finished:?}");
+        assert!(finished.stderr.contains("was counted on"), "{}", finished.stderr);
+        assert_eq!(self.read(ASIDE).as_ref(), Some(&self.memory));
+        assert_eq!(settled_positions(&self.queue).unwrap().len(), GONE + 1);
+    }
+}
+
+/// When taking over is killed. It stands still at a pipe until it is, so that the kill can't come too late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// The new memory is there, and nothing in it.
+    BeforeTheCommit,
+    /// What was put aside once is being replaced.
+    AfterTheCommit,
+    /// A copy of the old memory is put aside.
+    PutAside,
+    /// The old memory is replaced; this one is killed as it goes on.
+    Replaced,
+}
+
+impl Moment {
+    /// Starts taking over, and kills it.
+    async fn kill(self, earlier: &Earlier) {
+        earlier.put_file(ASIDE, "an older one");
+        match self {
+            Self::BeforeTheCommit => {
+                let pipe = earlier.put_pipe(OLD);
+                let memory = earlier.memory.clone();
+                // It is read once before the new memory is begun, and once more behind that.
+                thread::spawn(move || fs::write(pipe, memory));
+            }
+            Self::AfterTheCommit | Self::PutAside => drop(earlier.put_pipe(OLD_NEW)),
+            Self::Replaced => {}
+        }
+        let forwarder = earlier.configuration.spawn(&earlier.arguments());
+        support::eventually(&format!("{self:?}"), async || {
+            let is_reached = match self {
+                Self::BeforeTheCommit => earlier.queue.join(MEMORY).exists(),
+                Self::AfterTheCommit => earlier.read(ASIDE).as_deref() != Some("an older one"),
+                Self::PutAside => earlier.read(ASIDE).as_ref() == Some(&earlier.memory),
+                Self::Replaced => earlier.read(OLD).as_ref() != Some(&earlier.memory),
+            };
+            is_reached.then_some(())
+        })
+        .await;
+        forwarder.crash().await;
+        match self {
+            Self::BeforeTheCommit => earlier.put_file(OLD, &earlier.memory),
+            Self::AfterTheCommit | Self::PutAside => earlier.put_file(OLD_NEW, "half a li"),
+            Self::Replaced => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_versions_memory_is_whole_on_either_side_of_the_commit_that_takes_it_over() {
+    let intake = Intake::start();
+    for moment in [Moment::BeforeTheCommit, Moment::AfterTheCommit, Moment::PutAside, Moment::Replaced] {
+        let earlier = Earlier::new(&intake);
+        moment.kill(&earlier).await;
+        let records = if moment == Moment::BeforeTheCommit { 0 } else { GONE + 1 };
+        assert_eq!(earlier.records(), records, "{moment:?}");
+        let is_in_place = earlier.read(OLD).as_ref() == Some(&earlier.memory);
+        assert_eq!(is_in_place, moment != Moment::Replaced, "{moment:?}");
+        let is_aside = earlier.read(ASIDE).as_ref() == Some(&earlier.memory);
+        assert!(is_aside || is_in_place, "{moment:?}");
+        earlier.finish().await;
+    }
+    assert_eq!(intake.requests().len(), 0, "nothing is counted again");
+}
+
 #[tokio::test]
 async fn what_an_earlier_version_remembered_is_taken_over_whole_whenever_that_is_killed() {
-    const GONE: usize = 20_000;
-    let file = "{\"event_type\":\"users.messages.email.Send\",\"id\":\"1\"}\n".repeat(50);
+    const KILLS: u32 = 12;
     let intake = Intake::start();
-    let configuration = Configuration::new().connection("acme", &intake.url(), "acme-key", &[]);
-    let path = configuration.file("counted.ndjson", &file);
-    let key = fs::canonicalize(&path).unwrap();
-    let queue = configuration.home().join("queue");
-    fs::create_dir(&queue).unwrap();
-    let old = old_memory(GONE, &[(key.to_str().unwrap(), file.as_bytes())]);
-    fs::write(queue.join("imports.json"), &old).unwrap();
-    let aside = queue.join("imports.json.taken-over");
-    let arguments = ["run", "--once", "--import", path.to_str().unwrap()];
-    let mut killed_before_it_was_done = 0;
-    for delay in (0..12).map(|step| Duration::from_millis(20 + 30 * step)) {
-        let forwarder = configuration.spawn(&arguments);
-        tokio::time::sleep(delay).await;
+    let begun = Instant::now();
+    Earlier::new(&intake).finish().await;
+    let whole = begun.elapsed();
+    let earlier = Earlier::new(&intake);
+    for step in 0..KILLS {
+        let forwarder = earlier.configuration.spawn(&earlier.arguments());
+        tokio::time::sleep(whole * step / KILLS).await;
         forwarder.crash().await;
-        killed_before_it_was_done += usize::from(!aside.exists());
     }
-    assert!(killed_before_it_was_done > 2, "nothing was killed in the middle");
-    let finished = configuration.run(&arguments).await;
-    assert!(finished.status.success(), "{finished:?}");
-    assert!(finished.stderr.contains("was counted on"), "{}", finished.stderr);
-    assert_eq!(fs::read_to_string(&aside).unwrap(), old);
-    assert_eq!(settled_positions(&queue).unwrap().len(), GONE + 1);
+    earlier.finish().await;
     assert_eq!(intake.requests().len(), 0, "nothing is counted again");
 }

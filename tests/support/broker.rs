@@ -20,7 +20,7 @@ pub(crate) mod topics;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl Broker {
         let home = tempfile::tempdir().unwrap();
         let [address] = ports::free();
         let advertised = advertised.unwrap_or(address);
-        let mut child = spawn(&binary::path(), address, advertised, &log_file(&home));
+        let mut child = spawn(binary::path(), address, advertised, &log_file(&home));
         let is_up = is_listening(&mut child, address, advertised);
         assert!(is_up, "the broker did not start: {}", fs::read_to_string(log_file(&home)).unwrap());
         Self { child, address, advertised, home }
@@ -94,7 +94,7 @@ impl Broker {
     pub(crate) fn restart_empty(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = spawn(&binary::path(), self.address, self.advertised, &log_file(&self.home));
+        self.child = spawn(binary::path(), self.address, self.advertised, &log_file(&self.home));
         assert!(is_listening(&mut self.child, self.address, self.advertised), "the broker did not come back");
     }
 
@@ -152,7 +152,7 @@ fn log_file(home: &TempDir) -> PathBuf {
 }
 
 /// Without the environment, which the broker reads settings from.
-fn spawn(binary: &PathBuf, address: SocketAddr, advertised: SocketAddr, log: &PathBuf) -> Child {
+fn spawn(binary: &Path, address: SocketAddr, advertised: SocketAddr, log: &PathBuf) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
     let mut broker = children::command(binary);
     broker

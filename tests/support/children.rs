@@ -104,10 +104,13 @@ pub(crate) fn wait_for_the_kill() -> ! {
 /// started, and all that they had, is gone. `names` must have been among them.
 pub(crate) fn assert_none_is_left(test: &str, names: &[&str]) {
     let mark = format!("{}-{test}", std::process::id());
+    // Who is killed leaves his files, too.
+    let temporary = tempfile::tempdir().unwrap();
     let mut killed = command(std::env::current_exe().unwrap());
     killed
         .args(["--exact", test, "--nocapture"])
         .env(MARK, &mark)
+        .env("TMPDIR", temporary.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     let mut killed = spawn(killed).unwrap();
@@ -120,6 +123,7 @@ pub(crate) fn assert_none_is_left(test: &str, names: &[&str]) {
         assert!(started.values().any(|other| other.starts_with(name)), "no {name} among {started:?}");
     }
     assert_gone(&started);
+    temporary.close().unwrap();
 }
 
 /// Waits until none of them runs any more.

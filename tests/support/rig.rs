@@ -8,6 +8,7 @@ pub(crate) mod analytics;
 pub(crate) mod braze;
 pub(crate) mod children;
 pub(crate) mod events;
+pub(crate) mod fetched;
 pub(crate) mod forwarder;
 pub(crate) mod intake;
 pub(crate) mod loopback;

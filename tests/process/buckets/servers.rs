@@ -131,10 +131,12 @@ impl Server {
         let log = home.path().join("log");
         let mut server = of(address, home.path());
         server.stdout(File::create(&log).unwrap()).stderr(File::create(home.path().join("errors")).unwrap());
-        let child = children::spawn(server).unwrap();
+        let mut child = children::spawn(server).unwrap();
         let begun = Instant::now();
         while TcpStream::connect(address).is_err() {
+            let ended = child.try_wait().unwrap().map(|status| status.to_string());
             let errors = fs::read_to_string(home.path().join("errors")).unwrap();
+            assert_eq!(ended, None, "the server of the bucket ended at its start: {errors}");
             assert!(begun.elapsed() < PATIENCE, "the server of the bucket does not start: {errors}");
             std::thread::sleep(Duration::from_millis(20));
         }

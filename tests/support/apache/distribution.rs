@@ -4,9 +4,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use super::children;
+use crate::support::fetched::{self, Fetched};
 
 /// The release that the tests run against.
 const VERSION: &str = "4.3.1";
@@ -50,8 +50,8 @@ pub(super) struct Distribution {
 /// The distribution; fetches it where it is missing. Tests that ask at the same time, of other processes too, wait for
 /// the first one.
 pub(super) fn distribution() -> &'static Distribution {
-    static DISTRIBUTION: OnceLock<Distribution> = OnceLock::new();
-    DISTRIBUTION.get_or_init(|| {
+    static FETCHED: Fetched<Distribution> = Fetched::new();
+    FETCHED.get(|| {
         let root = root();
         fs::create_dir_all(&root).unwrap();
         let lock = File::create(root.join("lock")).unwrap();
@@ -108,7 +108,7 @@ fn fetch(work: &Path) -> PathBuf {
     let jars = work.join("jars");
     fs::write(work.join("pom.xml"), POM).unwrap();
     let into = format!("-DoutputDirectory={}", jars.display());
-    let mut maven = children::command("mvn");
+    let mut maven = fetched::client("mvn");
     run(maven.args(["--batch-mode", "--quiet", FETCH, &into]).current_dir(work));
     let sum = run(Command::new("sh").args(["-c", "sha256sum *.jar | sha256sum"]).current_dir(&jars));
     assert!(

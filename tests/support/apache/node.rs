@@ -98,7 +98,9 @@ impl Node {
     /// Starts it, and waits for nothing.
     pub(super) fn begin(&mut self) {
         assert!(self.child.is_none(), "the node runs already");
-        let options = [LOG.as_slice(), &[self.heap]].concat();
+        // Libraries that it unpacks, and leaves when it is killed.
+        let temporary = format!("-Djava.io.tmpdir={}", self.home.display());
+        let options = [LOG.as_slice(), &[self.heap, &temporary]].concat();
         let mut java = distribution().java(&options, "kafka.Kafka");
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         java.arg(self.settings()).stdout(log.try_clone().unwrap()).stderr(log);

