@@ -805,6 +805,36 @@ async fn where_there_is_nothing_to_compare_the_key_is_tried_and_no_success_is_bo
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_whole_says_nothing_of_a_key_that_is_tried() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let configuration = comparing(configuration, "reconcile", &braze.url());
+    let maintenance = ScriptedReply::json(202, &json!({"message": "success", "data": []}));
+    let cut = ScriptedReply {
+        status: 200,
+        body: "{\"message\":\"succ".into(),
+        missing: 99,
+        ..ScriptedReply::default()
+    };
+    braze.next("/campaigns/data_series", [maintenance]);
+    let running = configuration.start().await;
+    for (part, next) in [("under maintenance", Some(cut)), ("broke off", None)] {
+        let is_told = |one: &Value| {
+            assert_eq!(one["compared"], json!(null), "{one}");
+            one["failed_because"].as_str().is_some_and(|reason| reason.contains(part))
+        };
+        reconciled(&running, part, is_told).await;
+        let metrics = running.admin("/metrics").await.1;
+        assert!(metrics.contains("reconcile_last_attempt_successful{connection=\"*\"} 0"), "{metrics}");
+        if let Some(reply) = next {
+            braze.next("/campaigns/data_series", [reply]);
+            configuration.clone().set("reconcile.days", "6").write();
+            running.signal("HUP");
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_app_group_that_the_history_does_not_have_is_a_failure_that_names_those_it_has() {
     let (intake, braze) = (Intake::start(), ScriptedBraze::start());
     let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
