@@ -555,6 +555,20 @@ fn all_that_braze_lists_is_asked_for_page_by_page() {
 }
 
 #[test]
+fn a_list_that_does_not_end_is_named() {
+    let forwarder = forwarder(Vec::new(), LONG_AGO);
+    for (path, list) in [("/campaigns/list", "campaigns"), ("/canvas/list", "canvases")] {
+        let braze = ScriptedBraze::start();
+        let page =
+            || ScriptedReply::json(200, &json!({"message": "success", list: [{"id": "a", "name": "A"}]}));
+        braze.next(path, [page(), page()]);
+        let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--all"]);
+        let part = format!("Braze's lists ({path}) do not end: a page came twice");
+        assert!(ran.status == 1 && ran.err.contains(&part), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_forwarder_without_a_history_is_told_apart_from_one_that_is_not_there() {
     let braze = ScriptedBraze::start();
     let older = Loopback::start(|question| match &*question.path {

@@ -66,6 +66,10 @@ pub(super) type Note = fn(&str);
 pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedObject>, Failure> {
     let mut all = Vec::new();
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
+        let endpoint = match kind {
+            HistoryKind::Campaign => Endpoint::CampaignList,
+            HistoryKind::Canvas | HistoryKind::Step => Endpoint::CanvasList,
+        };
         let mut seen = BTreeSet::new();
         for page in 0.. {
             let listed = patiently(note, || async move {
@@ -86,7 +90,7 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
                 }
             }
             if seen.len() == before {
-                let path = all.last().map_or("the list", |last| last.endpoint().path());
+                let path = endpoint.path();
                 return Err(Failure::failed(format!("Braze's lists ({path}) do not end: a page came twice")));
             }
             if all.len() > OBJECTS_MAX {
