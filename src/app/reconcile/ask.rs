@@ -251,12 +251,12 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        tries += 1;
         let wait = match &error {
             RestError::RateLimited { opens_in, .. } => {
                 opens_in.unwrap_or(LIMIT_WAIT).max(Duration::from_secs(1))
             }
-            RestError::Failed { .. } | RestError::Unreachable { .. } if tries < TRIES_MAX => {
+            RestError::Failed { .. } | RestError::Unreachable { .. } if tries + 1 < TRIES_MAX => {
+                tries += 1;
                 Duration::from_secs(1 << (tries - 1))
             }
             _ => return Err(error),
@@ -270,5 +270,34 @@ where
         }
         tokio::time::sleep(wait).await;
         waited += wait;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// What comes of a request that fails in these ways, one after the other, and how many times it was made.
+    async fn asked(fails: &[RestError]) -> (Result<(), RestError>, usize) {
+        let made = RefCell::new(0);
+        let ask = || async {
+            let number = made.replace_with(|made| *made + 1);
+            fails.get(number).cloned().map_or(Ok(()), Err)
+        };
+        (patiently(|_| {}, ask).await, made.take())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_limit_takes_no_try_from_what_may_fail_three_times() {
+        let endpoint = Endpoint::CampaignSeries;
+        let limited = RestError::RateLimited { endpoint, opens_in: Some(Duration::from_secs(1)) };
+        let failed = RestError::Failed { endpoint, status: 500 };
+        let all = [&limited, &failed, &limited, &limited, &failed].map(Clone::clone);
+        assert_eq!(asked(&all).await, (Ok(()), 6));
+        let last = [&all[..], std::slice::from_ref(&failed)].concat();
+        assert_eq!(asked(&last).await, (Err(failed), 6));
+        assert_eq!(asked(&vec![limited.clone(); 200]).await, (Err(limited), 121));
     }
 }

@@ -34,14 +34,16 @@ pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: 
     })
 }
 
-/// When the rate limit opens again. `X-RateLimit-Reset` is a time by Braze's clock.
+/// When the rate limit opens again. `X-RateLimit-Reset`, and a `Retry-After` that is a date, are times by Braze's clock.
 fn opens_in(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| -> Option<i64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
-    let seconds = number(RETRY_AFTER.as_str()).or_else(|| number("x-ratelimit-retry-after"));
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |name: &str| text(name)?.parse::<i64>().ok();
+    let date = |name: &str| Some(DateTimeParser::new().parse_timestamp(text(name)?).ok()?.as_second());
+    let retry_after = RETRY_AFTER.as_str();
+    let seconds = number(retry_after).or_else(|| number("x-ratelimit-retry-after"));
     let seconds = seconds.or_else(|| {
-        let reset = number("x-ratelimit-reset")?;
-        let now = DateTimeParser::new().parse_timestamp(headers.get(DATE)?.to_str().ok()?).ok()?;
-        Some(reset.saturating_sub(now.as_second()))
+        let reset = date(retry_after).or_else(|| number("x-ratelimit-reset"))?;
+        Some(reset.saturating_sub(date(DATE.as_str())?))
     })?;
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(OPENS_IN_MAX))
 }

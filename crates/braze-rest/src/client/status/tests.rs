@@ -39,6 +39,11 @@ fn a_limit_opens_when_braze_says_by_its_own_clock() {
     let reset = ("x-ratelimit-reset", "1795168842");
     assert_eq!(seconds(&[("retry-after", "7"), date, reset]), Some(7));
     assert_eq!(seconds(&[("x-ratelimit-retry-after", "8")]), Some(8));
+    let at = ("retry-after", "Fri, 20 Nov 2026 10:01:30 GMT");
+    assert_eq!(seconds(&[at, date, reset]), Some(90));
+    assert_eq!(seconds(&[at]), None);
+    assert_eq!(seconds(&[date, ("retry-after", "Fri, 20 Nov 2026 09:00:00 GMT")]), Some(0));
+    assert_eq!(seconds(&[date, ("retry-after", "soon"), reset]), Some(42));
     assert_eq!(seconds(&[date, reset]), Some(42));
     assert_eq!(seconds(&[reset]), None);
     assert_eq!(seconds(&[date, ("x-ratelimit-reset", "7")]), Some(0));
