@@ -69,10 +69,14 @@ impl KeyValidator {
     /// No answer came. The advice depends on how far the request got.
     fn unreachable(&self, site: &Site, error: &reqwest::Error) -> Validity {
         let url = &site.base_url;
+        let way = self.network.proxy_variable(url).map_or_else(
+            || "is a proxy needed (HTTPS_PROXY)".to_owned(),
+            |variable| format!("is it the proxy that {variable} names"),
+        );
         if error.is_timeout() {
             let seconds = TIMEOUT.as_secs();
             return Validity::Unknown(format!(
-                "no answer from {url} within {seconds} s; does a firewall stop it, or is a proxy needed (HTTPS_PROXY)?"
+                "no answer from {url} within {seconds} s; does a firewall stop it, or {way}?"
             ));
         }
         let sentence = self.network.sentence(url, error);
@@ -81,9 +85,60 @@ impl KeyValidator {
         }
         let hint = if sentence.contains("certificate") {
             "does a proxy open TLS on the way? then its root certificate has to be in SSL_CERT_FILE"
+                .to_owned()
         } else {
-            "is the network reachable from here, or is a proxy needed (HTTPS_PROXY)?"
+            format!("is the network reachable from here, or {way}?")
         };
         Validity::Unknown(format!("no answer from {url}: {sentence}; {hint}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use dns_lookup::{Proxies, Resolver};
+
+    /// What is said of a key on `site` by a client whose connections may take 300 ms.
+    async fn asked(site: &str, variable: Option<(&str, &str)>) -> Validity {
+        let named = |name: &str| variable.filter(|(known, _)| *known == name).map(|(_, url)| url.to_owned());
+        let proxies = Proxies::from_variables(named).unwrap();
+        let nobody = Resolver::start_with(|_: &str| Err(std::io::Error::other("no names"))).unwrap();
+        let network = Network::new("test/1", nobody, proxies, false).unwrap();
+        let client = network.client(Duration::from_millis(400), Duration::ZERO, 0).unwrap();
+        let validator = KeyValidator { client, network };
+        validator.ask(&Site::from_url(site).unwrap(), &ApiKey::new("k3y")).await
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_does_not_answer_is_named() {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = proxy.local_addr().unwrap();
+        for scheme in ["http", "socks5h"] {
+            let url = format!("{scheme}://{address}");
+            let validity = asked("https://datadog.invalid", Some(("ALL_PROXY", &url))).await;
+            let Validity::Unknown(said) = validity else { panic!("{validity:?}") };
+            assert!(
+                said.ends_with("does a firewall stop it, or is it the proxy that ALL_PROXY names?"),
+                "{said}"
+            );
+        }
+        // It leads on, to nobody who speaks TLS.
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", proxy.local_addr().unwrap());
+        let mut leading = JoinSet::new();
+        leading.spawn(async move {
+            let (mut socket, _) = proxy.accept().await.unwrap();
+            assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+            socket.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        });
+        let validity = asked("https://datadog.invalid", Some(("HTTPS_PROXY", &url))).await;
+        let Validity::Unknown(said) = validity else { panic!("{validity:?}") };
+        assert!(said.ends_with("reachable from here, or is it the proxy that HTTPS_PROXY names?"), "{said}");
+        let Validity::Unknown(said) = asked("http://127.0.0.1:1", None).await else { panic!() };
+        assert!(said.ends_with("reachable from here, or is a proxy needed (HTTPS_PROXY)?"), "{said}");
     }
 }
