@@ -391,6 +391,8 @@ fn braze_is_asked_through_the_proxy_through_which_datadog_is_asked() {
         let _ended = std::net::TcpStream::connect(url.trim().rsplit(['@', '/']).next().unwrap());
         let head = asked.join().unwrap();
         assert!(head.starts_with("CONNECT braze.invalid:443 HTTP/1.1"), "{url}: {head}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(told.contains("to /campaigns/data_series: the proxy (HTTPS_PROXY): "), "{output:?}");
     }
 }
 

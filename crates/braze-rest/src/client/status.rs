@@ -13,8 +13,8 @@ const OPENS_IN_MAX: Duration = Duration::from_hours(24);
 
 /// The error of an answer; `None`: its body is to be read.
 ///
-/// A 400 or 404 with a message in its body is Braze's; that of a proxy, or for a wrong path, has none. Source: Braze's API
-/// reference, "Errors and responses".
+/// A 400 or 404 with a message in its body is Braze's; that of a proxy, or for a wrong path, has none. A 401 or 403 with a
+/// web page is not Braze's either. Source: Braze's API reference, "Errors and responses".
 pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Option<RestError> {
     let said = answer::message(body);
     let foreign = |reason| RestError::Foreign { endpoint, reason };
@@ -26,6 +26,9 @@ pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: 
             RestError::Incomplete { endpoint, reason }
         }
         (300..=399, _) => foreign(format!("status {status}; redirects are not followed")),
+        (401 | 403, None) if body.trim_ascii_start().first() == Some(&b'<') => {
+            foreign(format!("status {status} with a web page; does a proxy refuse the request?"))
+        }
         (401 | 403, said) => RestError::Refused { endpoint, status, said: said.unwrap_or_default() },
         (400 | 404, Some(said)) => RestError::Unknown { status, said },
         (429, _) => RestError::RateLimited { endpoint, opens_in: opens_in(headers) },
