@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns_lookup::{Patient, Proxies, Resolver, is_loopback, is_of_proxy, sentence};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect, retry};
 
 use crate::answer::{self, CampaignDay, CanvasSeries, ListedObject};
@@ -61,7 +61,10 @@ impl BrazeClient {
             HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| SetupError::Key)?;
         authorization.set_sensitive(true);
         let accepted = HeaderValue::from_static("application/json");
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization), (ACCEPT, accepted)]);
+        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
+        let plain = HeaderValue::from_static("identity");
+        let headers = [(AUTHORIZATION, authorization), (ACCEPT, accepted), (ACCEPT_ENCODING, plain)];
+        let headers = HeaderMap::from_iter(headers);
         // A second client in one process finds the same provider installed.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
@@ -341,6 +344,7 @@ mod tests {
             "GET /proxy/campaigns/data_series?campaign_id=a+b%26c&length=7&ending_at=2026-11-20T23%3A59%3A59%2B01%3A00 HTTP/1.1"
         );
         assert!(request.contains(&format!("authorization: Bearer {KEY}")), "{request}");
+        assert!(request.contains("accept-encoding: identity"), "{request}");
     }
 
     #[tokio::test]

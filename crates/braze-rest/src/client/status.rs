@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::fmt::rfc2822::DateTimeParser;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, DATE, HeaderMap, RETRY_AFTER};
 
 use crate::answer;
 use crate::{Endpoint, RestError};
@@ -18,6 +18,10 @@ const OPENS_IN_MAX: Duration = Duration::from_hours(24);
 pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: &[u8]) -> Option<RestError> {
     let said = answer::message(body);
     let foreign = |reason| RestError::Foreign { endpoint, reason };
+    if let (200 | 400 | 401 | 403 | 404, None, Some(coding)) = (status, &said, coding(headers)) {
+        let reason = format!("status {status} with Content-Encoding {coding}, which was not asked for");
+        return Some(foreign(reason));
+    }
     Some(match (status, said) {
         (200, _) => return None,
         (201..=299, said) => {
@@ -35,6 +39,12 @@ pub(super) fn error(endpoint: Endpoint, status: u16, headers: &HeaderMap, body: 
         (500.., _) => RestError::Failed { endpoint, status },
         _ => foreign(format!("status {status}")),
     })
+}
+
+/// The coding of an answer, where it has one.
+fn coding(headers: &HeaderMap) -> Option<String> {
+    let coding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes()).into_owned();
+    (!["", "identity"].contains(&&*coding.trim().to_ascii_lowercase())).then_some(coding)
 }
 
 /// When the rate limit opens again. `X-RateLimit-Reset`, and a `Retry-After` that is a date, are times by Braze's clock.

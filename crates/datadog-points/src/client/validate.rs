@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 
-use super::answer::ANSWER_BYTES_MAX;
+use super::answer::{ANSWER_BYTES_MAX, coding};
 use super::{HttpError, Network};
 use crate::ApiKey;
 use crate::outcome::blames_proxy;
@@ -52,7 +52,7 @@ impl KeyValidator {
             Ok(answer) => answer,
             Err(error) => return self.unreachable(site, &error),
         };
-        let status = answer.status().as_u16();
+        let (status, coding) = (answer.status().as_u16(), coding(answer.headers()));
         let mut body = Vec::new();
         while body.len() < ANSWER_BYTES_MAX {
             match answer.chunk().await {
@@ -63,7 +63,16 @@ impl KeyValidator {
                 Err(error) => return self.unreachable(site, &error),
             }
         }
-        judge(status, &body)
+        let validity = judge(status, &body);
+        // Whose words these are can't be read: packed, a page that a proxy refuses with looks like Datadog's 403.
+        let is_unread =
+            matches!((status, &validity), (200, Validity::Unknown(_)) | (403, Validity::Invalid(_)));
+        match coding.filter(|_| is_unread) {
+            Some(coding) => Validity::Unknown(format!(
+                "{status} with {coding}, which was not asked for; does a proxy answer?"
+            )),
+            None => validity,
+        }
     }
 
     /// No answer came. The advice depends on how far the request got.
@@ -140,5 +149,43 @@ mod tests {
         assert!(said.ends_with("reachable from here, or is it the proxy that HTTPS_PROXY names?"), "{said}");
         let Validity::Unknown(said) = asked("http://127.0.0.1:1", None).await else { panic!() };
         assert!(said.ends_with("reachable from here, or is a proxy needed (HTTPS_PROXY)?"), "{said}");
+    }
+
+    /// What is said of a key where these bytes are answered, and the question.
+    async fn answered(answer: &'static [u8]) -> (Validity, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut answering = JoinSet::new();
+        answering.spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = socket.read(&mut request).await.unwrap();
+            socket.write_all(answer).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (asked(&url, None).await, answering.join_next().await.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_a_coding_is_no_answer_of_datadogs() {
+        for (answer, part) in [
+            (
+                &b"HTTP/1.1 403 No\r\ncontent-encoding: GZIP\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08"[..],
+                "403 with Content-Encoding gzip, which was not asked for; does a proxy answer?",
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\ncontent-encoding: k3y\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08",
+                "200 with a Content-Encoding, which was not asked for; does a proxy answer?",
+            ),
+        ] {
+            let (validity, request) = answered(answer).await;
+            assert_eq!(validity, Validity::Unknown(part.to_owned()));
+            assert!(request.contains("accept-encoding: identity"), "{request}");
+        }
+        let plain =
+            b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 14\r\n\r\n{\"valid\":true}";
+        assert_eq!(answered(plain).await.0, Validity::Valid, "what can be read is");
+        let refused = b"HTTP/1.1 403 No\r\ncontent-encoding: identity\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(answered(refused).await.0, Validity::Invalid(403));
     }
 }

@@ -43,6 +43,28 @@ fn statuses_are_told_apart() {
 }
 
 #[test]
+fn an_answer_in_a_coding_is_not_read_as_if_it_were_plain() {
+    let judge = |status, coding, body: &[u8]| {
+        error(Endpoint::CanvasSeries, status, &headers(&[("content-encoding", coding)]), body)
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    };
+    let packed = b"\x1f\x8b\x08";
+    for status in [200, 400, 401, 403, 404] {
+        let said = judge(status, "gzip", packed);
+        let part =
+            format!("is not Braze's REST API (status {status} with Content-Encoding gzip, which was not");
+        assert!(said.contains(&part), "{said}");
+    }
+    assert!(judge(503, "gzip", packed).contains("status 503"));
+    // What can be read is.
+    let message = br#"{"message":"Invalid"}"#;
+    assert_eq!(judge(200, "gzip", message), "");
+    assert!(judge(403, "br", message).contains("\"Invalid\""));
+    assert!(judge(403, "identity", b"").contains("needs the permission"));
+}
+
+#[test]
 fn a_limit_opens_when_braze_says_by_its_own_clock() {
     let seconds = |given: &[_]| opens_in(&headers(given)).map(|wait| wait.as_secs());
     let date = ("date", "Fri, 20 Nov 2026 10:00:00 GMT");
