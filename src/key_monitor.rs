@@ -33,7 +33,7 @@ const MINUTE: u64 = 60_000;
 /// Why a key is not asked about.
 const DRY_RUN: &str = "not asked: dry run";
 const SWITCHED_OFF: &str = "not asked: validate_keys = false";
-const CUSTOM_URL: &str = "not asked: custom url (braze-datadog check --online asks it)";
+const CUSTOM_URL: &str = "not asked: custom url (whether it is valid shows when something is sent)";
 
 /// The state of all connections' keys. Times are milliseconds that never step back.
 #[derive(Debug, Default)]

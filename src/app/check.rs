@@ -45,9 +45,20 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     queues::check(&config)?;
     network?;
     super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
-    if given.online {
-        online::check(&config.connections.active, given.find_site)?;
+    let asked =
+        if given.online { online::check(&config.connections.active, given.find_site) } else { Ok(()) };
+    match (conclude(&config, given.deny_warnings, warnings.len()), asked) {
+        // What is wrong stays wrong, whether or not Datadog could be asked.
+        (Err(wrong), Err(unanswered)) => {
+            complain(&unanswered.message);
+            Err(wrong)
+        }
+        (concluded, asked) => concluded.and(asked),
     }
+}
+
+/// The exit status by what was found here.
+fn conclude(config: &Config, deny_warnings: bool, warnings: usize) -> Result<(), Failure> {
     if let refused @ [_, ..] = &config.connections.refused[..] {
         let names = names(refused.iter().map(|refused| &*refused.name));
         let reason = format!("{} left out, for what is written for them is wrong: {names}", refused.len());
@@ -57,8 +68,8 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         let reason = "nothing is compared with Braze's dashboard where what is written for it is wrong";
         return Err(Failure::configuration(reason));
     }
-    if given.deny_warnings && !warnings.is_empty() {
-        return Err(Failure::configuration(format!("{} warnings, and --deny-warnings", warnings.len())));
+    if deny_warnings && warnings > 0 {
+        return Err(Failure::configuration(format!("{warnings} warnings, and --deny-warnings")));
     }
     Ok(())
 }

@@ -199,8 +199,16 @@ async fn test(arguments: &TestArguments) -> Result<Report, Failure> {
         };
         return Ok(report(&connection, done, Vec::new(), None, words));
     }
-    if let Outcome::Dropped { detail, .. } = send(&connection, folder.flush_timeout()).await? {
-        return Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")));
+    match send(&connection, folder.flush_timeout()).await? {
+        Outcome::Accepted => {}
+        Outcome::AcceptedWithErrors { detail } => {
+            let reason =
+                format!("{site} accepted the point of {name}, but its answer speaks of errors: {detail}");
+            return Err(Failure::failed(reason));
+        }
+        Outcome::Dropped { detail, .. } => {
+            return Err(Failure::failed(format!("the point of {name} was not accepted by {site}: {detail}")));
+        }
     }
     let words = format!(
         "{site} accepted a point of {name}: {TEST_METRIC}{{connection:{name}}}, to be seen in the Metrics Explorer within \

@@ -33,26 +33,26 @@ fn write(directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    write_pages(&command, directory)?;
+    let mut written = write_pages(&command, directory)?;
     for shell in SHELLS {
-        generate_to(shell, &mut Arguments::command(), NAME, directory)?;
+        written.push(generate_to(shell, &mut Arguments::command(), NAME, directory)?);
     }
-    let mut written = fs::read_dir(directory)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<io::Result<Vec<_>>>()?;
-    written.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(NAME)));
     written.sort();
     Ok(written)
 }
 
-/// The man pages of a command and of those below it.
-fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
+/// Writes the man pages of a command and of those below it, and returns where they are.
+fn write_pages(command: &Command, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
-        write_pages(below, directory)?;
+        written.extend(write_pages(below, directory)?);
     }
     let (page, mut text) = (Man::new(command.clone()), Vec::new());
     page.render(&mut text)?;
-    fs::write(directory.join(page.get_filename()), examples_as_they_stand(&String::from_utf8_lossy(&text)))
+    let path = directory.join(page.get_filename());
+    fs::write(&path, examples_as_they_stand(&String::from_utf8_lossy(&text)))?;
+    written.push(path);
+    Ok(written)
 }
 
 /// A man page, in whose last part a line stays a line where it is an example or ends a sentence: roff would fill all of them into
@@ -85,6 +85,8 @@ mod tests {
     fn every_subcommand_has_a_man_page_and_every_shell_its_completions() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().join("new");
+        fs::create_dir(&at).unwrap();
+        fs::write(at.join("my-braze-datadog-notes.txt"), "").unwrap();
         let written = write(&at).unwrap();
         let names: Vec<String> =
             written.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
@@ -95,6 +97,9 @@ mod tests {
             let name = format!("braze-datadog-{}.1", subcommand.get_name());
             assert!(names.contains(&name), "{name} is not in {names:?}");
         }
+        let others: Vec<_> = names.iter().filter(|name| name.contains("notes")).collect();
+        assert!(others.is_empty(), "what was there before was not written: {names:?}");
+        assert!(written.is_sorted(), "{written:?}");
         let page = fs::read_to_string(at.join("braze-datadog-run.1")).unwrap();
         assert!(page.contains("import"), "{page}");
         let (_, extra) = page.split_once("\n.SH EXTRA\n").unwrap();

@@ -417,6 +417,14 @@ fn what_datadog_refuses_or_nobody_would_be_told_of_is_refused_with_a_reason() {
         let said = refused(&[&newsletter, arguments].concat());
         assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");
     }
+    for (option, id, part) in [
+        ("--campaign-id", "x*", "campaign_id: \"x*\" has '*'"),
+        ("--canvas-id", "a,b", "canvas_id: \"a,b\" has ','"),
+        ("--step-id", "(a OR b)", "canvas_step_id: \"(a OR b)\" has '('"),
+    ] {
+        let said = refused(&["--min", "1", option, id]);
+        assert!(said.contains(part) && said.contains("one id"), "{said}");
+    }
     assert!(refused(&["--min", "1"]).contains("say what is watched"));
     assert!(refused(&["--every", "step", "--min", "1"]).contains("--min needs to know whom"));
 }

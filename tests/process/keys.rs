@@ -140,6 +140,26 @@ async fn a_site_that_can_not_be_reached_is_a_failure_that_says_what_to_try() {
 }
 
 #[tokio::test]
+async fn a_wrong_configuration_is_one_whatever_comes_of_the_questions() {
+    let acme = connected(Configuration::new(), "acme", "EU1", KEY);
+    // Nobody can be asked.
+    let configuration = acme.environment("HTTPS_PROXY", "http://127.0.0.1:1");
+    let warned = configuration.clone().without("push.listen");
+    let finished = check(&warned, &[]).await;
+    assert!(finished.stderr.contains("warning: "), "{finished:?}");
+    assert_eq!(finished.status.code(), Some(UNKNOWN), "{finished:?}");
+    let wrong = configuration.text("connections.beta.urll", "http://127.0.0.1:1");
+    for (configuration, more, part) in
+        [(&warned, &["--deny-warnings"][..], "and --deny-warnings"), (&wrong, &[], "1 left out")]
+    {
+        let finished = check(configuration, more).await;
+        assert_eq!(finished.status.code(), Some(INVALID), "{finished:?}");
+        assert!(finished.stderr.contains(part), "{finished:?}");
+        assert!(finished.stderr.contains("1 of 1 keys: whether they are valid could not be"), "{finished:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_connection_has_its_line_and_a_few_are_asked_at_a_time() {
     let world = World::slow(&[EU1, US5], Duration::from_millis(100)).await;
     let mut configuration = world.configuration();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::support;
 use crate::support::forwarder::{Configuration, Finished, Forwarder};
-use crate::support::intake::Intake;
+use crate::support::intake::{Behaviour, Intake};
 use serde_json::{Value, json};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -123,6 +123,17 @@ async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
         assert!(!format!("{said:?}").contains(KEY) && !format!("{said:?}").contains(OTHER_KEY), "{said:?}");
     }
     assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn a_test_whose_answer_speaks_of_errors_has_failed_and_tells_them() {
+    let intake = Intake::start();
+    let (configuration, _directory) = with_one(&intake);
+    intake.always(Behaviour::Status(202, "{\"errors\":[\"one point bad\"]}"));
+    let tested = connections(&configuration, "", &["test", "first", "--send", "--json"]).await;
+    assert_eq!((tested.status.code(), &*tested.stdout), (Some(1), ""), "{tested:?}");
+    assert!(tested.stderr.contains("accepted the point of first"), "{tested:?}");
+    assert!(tested.stderr.contains("one point bad"), "{tested:?}");
 }
 
 #[tokio::test]

@@ -391,6 +391,8 @@ fn braze_is_asked_through_the_proxy_through_which_datadog_is_asked() {
         let _ended = std::net::TcpStream::connect(url.trim().rsplit(['@', '/']).next().unwrap());
         let head = asked.join().unwrap();
         assert!(head.starts_with("CONNECT braze.invalid:443 HTTP/1.1"), "{url}: {head}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(told.contains("to /campaigns/data_series: the proxy (HTTPS_PROXY): "), "{output:?}");
     }
 }
 
@@ -552,6 +554,20 @@ fn all_that_braze_lists_is_asked_for_page_by_page() {
     assert!(ran.out.contains("! campaign Listed c249 (c249)\n      12 never received"), "{ran:?}");
     assert_eq!(braze.asked("/campaigns/data_series").len(), 250);
     assert_eq!((braze.asked("/campaigns/list").len(), braze.asked("/canvas/list").len()), (4, 2));
+}
+
+#[test]
+fn a_list_that_does_not_end_is_named() {
+    let forwarder = forwarder(Vec::new(), LONG_AGO);
+    for (path, list) in [("/campaigns/list", "campaigns"), ("/canvas/list", "canvases")] {
+        let braze = ScriptedBraze::start();
+        let page =
+            || ScriptedReply::json(200, &json!({"message": "success", list: [{"id": "a", "name": "A"}]}));
+        braze.next(path, [page(), page()]);
+        let ran = reconcile(&braze.url(), &forwarder.url(), &["--to", "2026-10-02", "--all"]);
+        let part = format!("Braze's lists ({path}) do not end: a page came twice");
+        assert!(ran.status == 1 && ran.err.contains(&part), "{ran:?}");
+    }
 }
 
 #[test]
@@ -802,6 +818,36 @@ async fn where_there_is_nothing_to_compare_the_key_is_tried_and_no_success_is_bo
     let log = running.says("nothing was compared with Braze's dashboard").await;
     assert!(!log.contains("\"compared with Braze's dashboard"), "{log}");
     assert_no_key_is_told(&running).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_whole_says_nothing_of_a_key_that_is_tried() {
+    let (intake, braze) = (Intake::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
+    let configuration = comparing(configuration, "reconcile", &braze.url());
+    let maintenance = ScriptedReply::json(202, &json!({"message": "success", "data": []}));
+    let cut = ScriptedReply {
+        status: 200,
+        body: "{\"message\":\"succ".into(),
+        missing: 99,
+        ..ScriptedReply::default()
+    };
+    braze.next("/campaigns/data_series", [maintenance]);
+    let running = configuration.start().await;
+    for (part, next) in [("under maintenance", Some(cut)), ("broke off", None)] {
+        let is_told = |one: &Value| {
+            assert_eq!(one["compared"], json!(null), "{one}");
+            one["failed_because"].as_str().is_some_and(|reason| reason.contains(part))
+        };
+        reconciled(&running, part, is_told).await;
+        let metrics = running.admin("/metrics").await.1;
+        assert!(metrics.contains("reconcile_last_attempt_successful{connection=\"*\"} 0"), "{metrics}");
+        if let Some(reply) = next {
+            braze.next("/campaigns/data_series", [reply]);
+            configuration.clone().set("reconcile.days", "6").write();
+            running.signal("HUP");
+        }
+    }
 }
 
 #[tokio::test]

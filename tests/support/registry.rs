@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -41,6 +41,7 @@ pub(crate) struct Asked {
     pub(crate) authorization: String,
     /// The name of the client.
     pub(crate) user_agent: String,
+    pub(crate) accept_encoding: String,
 }
 
 struct State {
@@ -138,8 +139,12 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().to_string();
     let header = |name| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
-    let (authorization, user_agent) = (header(AUTHORIZATION), header(USER_AGENT));
-    let asked = Asked { path: path.clone(), authorization, user_agent };
+    let asked = Asked {
+        path: path.clone(),
+        authorization: header(AUTHORIZATION),
+        user_agent: header(USER_AGENT),
+        accept_encoding: header(ACCEPT_ENCODING),
+    };
     let (behaviour, known) = {
         let mut state = state.lock().unwrap();
         state.asked.push(asked);

@@ -6,8 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lookup::{Patient, Proxies, Resolver, is_loopback, sentence};
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use dns_lookup::{Patient, Proxies, Resolver, is_loopback, is_of_proxy, sentence};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Url, redirect, retry};
 
 use crate::answer::{self, CampaignDay, CanvasSeries, ListedObject};
@@ -27,6 +27,7 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 pub struct BrazeClient {
     http: reqwest::Client,
     base: Url,
+    proxies: Proxies,
     key: RestKey,
     timeout: Duration,
 }
@@ -45,21 +46,34 @@ impl BrazeClient {
     /// When the address, the key or a proxy can't be used, or TLS can't be set up.
     pub fn new(url: &str, key: RestKey, user_agent: &str, timeout: Duration) -> Result<Self, SetupError> {
         let base = parse(url)?;
+        let proxies = Proxies::towards(&base).map_err(SetupError::Proxy)?;
+        Self::through(proxies, base, key, user_agent, timeout)
+    }
+
+    fn through(
+        proxies: Proxies,
+        base: Url,
+        key: RestKey,
+        user_agent: &str,
+        timeout: Duration,
+    ) -> Result<Self, SetupError> {
         let mut authorization =
             HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| SetupError::Key)?;
         authorization.set_sensitive(true);
         let accepted = HeaderValue::from_static("application/json");
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization), (ACCEPT, accepted)]);
+        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
+        let plain = HeaderValue::from_static("identity");
+        let headers = [(AUTHORIZATION, authorization), (ACCEPT, accepted), (ACCEPT_ENCODING, plain)];
+        let headers = HeaderMap::from_iter(headers);
         // A second client in one process finds the same provider installed.
         let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
-        let proxies = Proxies::towards(&base).map_err(SetupError::Proxy)?;
         let http = reqwest::Client::builder()
             .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout / 2 })
             .default_headers(headers)
             .timeout(timeout)
-            .connect_timeout(timeout / 4 * 3)
+            .connect_timeout(connect_timeout(timeout))
             .pool_idle_timeout(IDLE_MAX)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
@@ -71,7 +85,7 @@ impl BrazeClient {
             http = http.tls_certs_only([]);
         }
         let http = http.build().map_err(|error| SetupError::Client(sentence(&error)))?;
-        Ok(Self { http, base, key, timeout })
+        Ok(Self { http, base, proxies, key, timeout })
     }
 
     /// The sends of a campaign on the `days` that end at `ending_at` (ISO 8601, with its offset); 1 to
@@ -171,8 +185,22 @@ impl BrazeClient {
         }
     }
 
+    /// Why there is no answer; whether a proxy is to blame is said first.
     fn reason(&self, error: &reqwest::Error) -> String {
-        if error.is_timeout() { format!("none within {:?}", self.timeout) } else { sentence(error) }
+        let base = self.base.as_str();
+        match self.proxies.variable(base) {
+            Some(variable) if is_of_proxy(base, error) => {
+                format!("the proxy ({variable}): {}", sentence(error))
+            }
+            Some(variable) if error.is_timeout() && error.is_connect() => {
+                let within = connect_timeout(self.timeout);
+                format!(
+                    "no connection within {within:?} (firewall, or is it the proxy that {variable} names?)"
+                )
+            }
+            _ if error.is_timeout() => format!("none within {:?}", self.timeout),
+            _ => sentence(error),
+        }
     }
 
     /// Overwrites the key wherever Braze repeats it (it does so with a key that it does not know), and then shortens what is
@@ -194,6 +222,11 @@ impl BrazeClient {
             RestError::RateLimited { .. } | RestError::Failed { .. } => error,
         })
     }
+}
+
+/// How long a connection may take, with TLS, of the time of a whole request.
+fn connect_timeout(request: Duration) -> Duration {
+    request / 4 * 3
 }
 
 fn shortened(text: &str) -> String {
@@ -245,6 +278,41 @@ mod tests {
         BrazeClient::new(url, RestKey::new(KEY).unwrap(), "test/1", timeout)
     }
 
+    /// What is said where a proxy does this with the connection that it is asked for. Names are the proxy's matter.
+    async fn asked_through(variable: &str, answer: Option<&'static [u8]>) -> String {
+        let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://u:hidden@{}", proxy.local_addr().unwrap());
+        let proxies = Proxies::from_variables(|name| (name == variable).then(|| url.clone())).unwrap();
+        let base = parse("https://braze.invalid").unwrap();
+        let key = RestKey::new(KEY).unwrap();
+        let client = BrazeClient::through(proxies, base, key, "test/1", Duration::from_secs(1)).unwrap();
+        let mut answering = JoinSet::new();
+        answering.spawn(async move {
+            let (mut socket, _) = proxy.accept().await.unwrap();
+            assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+            match answer {
+                Some(bytes) => socket.write_all(bytes).await.unwrap(),
+                None => tokio::time::sleep(Duration::from_secs(5)).await,
+            }
+        });
+        client.campaigns(0).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_fails_at_a_proxy_is_told_as_the_proxys() {
+        let start = "no answer from Braze to /campaigns/list: ";
+        for answer in [&b"HTTP/1.1 407 No\r\n\r\n"[..], b"HTTP/1.1 503 No\r\n\r\n", b""] {
+            let said = asked_through("HTTPS_PROXY", Some(answer)).await;
+            assert!(
+                said.starts_with(&format!("{start}the proxy (HTTPS_PROXY): connecting failed")),
+                "{said}"
+            );
+        }
+        let silent = asked_through("ALL_PROXY", None).await;
+        let expected = "no connection within 750ms (firewall, or is it the proxy that ALL_PROXY names?)";
+        assert_eq!(silent, format!("{start}{expected}"));
+    }
+
     /// What comes of a question that is answered with these bytes, and the question.
     async fn asked(answer: &'static str) -> (Result<Vec<CampaignDay>, RestError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -276,6 +344,7 @@ mod tests {
             "GET /proxy/campaigns/data_series?campaign_id=a+b%26c&length=7&ending_at=2026-11-20T23%3A59%3A59%2B01%3A00 HTTP/1.1"
         );
         assert!(request.contains(&format!("authorization: Bearer {KEY}")), "{request}");
+        assert!(request.contains("accept-encoding: identity"), "{request}");
     }
 
     #[tokio::test]

@@ -14,6 +14,9 @@ const NAMES: [(&str, &str, &str); 3] = [
     ("canvas_step_name", "canvas_step_id", "--step-id"),
 ];
 
+/// What joins, negates or widens terms of a query of Datadog's.
+const SIGNS: &str = "!*,()";
+
 /// The tags that sends have.
 pub(super) struct SentTags<'c> {
     /// Of `tags.include`.
@@ -31,6 +34,14 @@ impl SentTags<'_> {
         }
         if value == REDACTED {
             return fail(redacted(value));
+        }
+        // A name may have such signs, and is looked for as it is stored; with an id an expression is meant.
+        if key.ends_with("_id")
+            && let Some(sign) = value.chars().find(|letter| SIGNS.contains(*letter))
+        {
+            return fail(format!(
+                "{key}: {value:?} has {sign:?}, and is no expression: it is one id; print a monitor for each"
+            ));
         }
         let stored = filter.stored();
         if stored.is_empty() {
@@ -114,7 +125,9 @@ fn operator(tag: &str) -> Option<String> {
     if tag.starts_with('-') {
         return Some("'-' at its beginning".to_owned());
     }
-    let found = tag.chars().find(|letter| letter.is_whitespace() || "!*,(){}".contains(*letter))?;
+    let found = tag
+        .chars()
+        .find(|letter| letter.is_whitespace() || SIGNS.contains(*letter) || "{}".contains(*letter))?;
     Some(if found.is_whitespace() { "white space".to_owned() } else { format!("{found:?}") })
 }
 

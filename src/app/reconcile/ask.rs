@@ -66,6 +66,10 @@ pub(super) type Note = fn(&str);
 pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedObject>, Failure> {
     let mut all = Vec::new();
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
+        let endpoint = match kind {
+            HistoryKind::Campaign => Endpoint::CampaignList,
+            HistoryKind::Canvas | HistoryKind::Step => Endpoint::CanvasList,
+        };
         let mut seen = BTreeSet::new();
         for page in 0.. {
             let listed = patiently(note, || async move {
@@ -86,7 +90,7 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
                 }
             }
             if seen.len() == before {
-                let path = all.last().map_or("the list", |last| last.endpoint().path());
+                let path = endpoint.path();
                 return Err(Failure::failed(format!("Braze's lists ({path}) do not end: a page came twice")));
             }
             if all.len() > OBJECTS_MAX {
@@ -98,12 +102,15 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
 }
 
 /// Whether Braze takes the key, where there is nothing to ask about. With one of both permissions it is a key.
+///
+/// That there is no such campaign is said of a key that was taken. In which words is not published, so any message with a
+/// 400 or 404 counts, although another API in Braze's place might answer so, too. An answer that is not whole says nothing.
 pub(super) async fn try_key(client: &BrazeClient, range: &DayRange, note: Note) -> Result<(), Failure> {
     let mut refused = None;
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
         let object = AskedObject { kind, id: NOBODY.to_owned(), name: String::new() };
         match ask(client, range, &object, note).await {
-            Ok(_) | Err(RestError::Unknown { .. } | RestError::Incomplete { .. }) => return Ok(()),
+            Ok(_) | Err(RestError::Unknown { .. }) => return Ok(()),
             Err(error @ RestError::Refused { .. }) => {
                 refused.get_or_insert(error);
             }
@@ -244,12 +251,12 @@ where
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        tries += 1;
         let wait = match &error {
             RestError::RateLimited { opens_in, .. } => {
                 opens_in.unwrap_or(LIMIT_WAIT).max(Duration::from_secs(1))
             }
-            RestError::Failed { .. } | RestError::Unreachable { .. } if tries < TRIES_MAX => {
+            RestError::Failed { .. } | RestError::Unreachable { .. } if tries + 1 < TRIES_MAX => {
+                tries += 1;
                 Duration::from_secs(1 << (tries - 1))
             }
             _ => return Err(error),
@@ -263,5 +270,34 @@ where
         }
         tokio::time::sleep(wait).await;
         waited += wait;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// What comes of a request that fails in these ways, one after the other, and how many times it was made.
+    async fn asked(fails: &[RestError]) -> (Result<(), RestError>, usize) {
+        let made = RefCell::new(0);
+        let ask = || async {
+            let number = made.replace_with(|made| *made + 1);
+            fails.get(number).cloned().map_or(Ok(()), Err)
+        };
+        (patiently(|_| {}, ask).await, made.take())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_limit_takes_no_try_from_what_may_fail_three_times() {
+        let endpoint = Endpoint::CampaignSeries;
+        let limited = RestError::RateLimited { endpoint, opens_in: Some(Duration::from_secs(1)) };
+        let failed = RestError::Failed { endpoint, status: 500 };
+        let all = [&limited, &failed, &limited, &limited, &failed].map(Clone::clone);
+        assert_eq!(asked(&all).await, (Ok(()), 6));
+        let last = [&all[..], std::slice::from_ref(&failed)].concat();
+        assert_eq!(asked(&last).await, (Err(failed), 6));
+        assert_eq!(asked(&vec![limited.clone(); 200]).await, (Err(limited), 121));
     }
 }

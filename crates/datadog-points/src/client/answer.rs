@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use serde_json::Value;
 
 use crate::outcome::FailureReason;
@@ -28,10 +28,25 @@ pub(super) fn closes_within(headers: &HeaderMap, idle: Duration) -> bool {
     timeouts.any(|seconds| seconds <= idle.as_secs() + 1)
 }
 
+/// That an answer has a coding, in words which repeat nothing of it.
+pub(super) fn coding(headers: &HeaderMap) -> Option<&'static str> {
+    let value = headers.get(CONTENT_ENCODING)?.as_bytes().trim_ascii();
+    let is = |coding: &str| value.eq_ignore_ascii_case(coding.as_bytes());
+    match value {
+        _ if is("") || is("identity") => None,
+        _ if is("gzip") => Some("Content-Encoding gzip"),
+        _ if is("deflate") => Some("Content-Encoding deflate"),
+        _ if is("br") => Some("Content-Encoding br"),
+        _ if is("zstd") => Some("Content-Encoding zstd"),
+        _ => Some("a Content-Encoding"),
+    }
+}
+
 /// Classifies an answer, `left` before its time is over; the outcome holds at most [`ANSWER_BYTES_MAX`] of its body, without
 /// the key.
 pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Duration) -> Outcome {
     let status = answer.status();
+    let coding = coding(answer.headers());
     let wait = left.clamp(BODY_WAIT_MIN, BODY_WAIT_MAX);
     // A key that begins within the bytes that are kept must be read to its end to be masked.
     let body = beginning(&mut answer, ANSWER_BYTES_MAX + key.len(), wait).await;
@@ -41,7 +56,10 @@ pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Dur
         FailureReason::HttpUnexpected => " (Datadog answers 202; is this Datadog's intake?)",
         _ => "",
     };
-    let text = printable(body, key);
+    let text = match coding {
+        Some(coding) => format!("with {coding}, which was not asked for"),
+        None => printable(body, key),
+    };
     Outcome::dropped(
         reason,
         format!("{status}{hint}: {}", text.trim()).trim_end_matches([':', ' ']).to_owned(),

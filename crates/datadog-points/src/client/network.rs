@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
@@ -116,7 +117,10 @@ impl Network {
         // The look-up gets half of the time, and each of several addresses its share of three quarters, so that a dead
         // address or name server leaves time for the request.
         let names = Patient { resolver: Arc::clone(&self.resolver), wait_max: timeout / 2 };
+        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
+        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
         let builder = reqwest::Client::builder()
+            .default_headers(plain)
             .tls_backend_preconfigured(self.tls.clone())
             .dns_resolver(names)
             .connect_timeout(connect_timeout(timeout))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
 
 use self::answer::RegistryAnswer;
 use super::Lookup;
@@ -119,7 +119,9 @@ impl SchemaRegistry {
             return Err(RegistrySetupError::Credentials);
         }
         let accepted = HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
-        let mut headers = HeaderMap::from_iter([(ACCEPT, accepted)]);
+        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
+        let plain = HeaderValue::from_static("identity");
+        let mut headers = HeaderMap::from_iter([(ACCEPT, accepted), (ACCEPT_ENCODING, plain)]);
         if let Some(auth) = auth {
             headers.insert(AUTHORIZATION, authorization(auth.expose().trim())?);
         }

@@ -41,6 +41,7 @@ async fn a_schema_is_asked_for_once() {
     }
     assert_eq!(paths(&scripted), ["/schemas/ids/7"]);
     assert_eq!(scripted.asked()[0].user_agent, "test/1");
+    assert_eq!(scripted.asked()[0].accept_encoding, "identity");
     assert!(schemas.away.is_none());
 }
 
