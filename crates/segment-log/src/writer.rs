@@ -1,8 +1,9 @@
 //! The one thread that owns the log: it appends, acknowledges and gives space back.
 //!
-//! It takes all waiting commands at once, and with several appenders those of the next moment, writes all frames with as few
-//! calls as possible, makes them durable with one fsync, and then answers all.
+//! It takes all waiting commands at once, and with several appenders those of the next moment ([`gathering`]), writes all
+//! frames with as few calls as possible, makes them durable with one fsync, and then answers all.
 
+mod gathering;
 mod reply;
 mod staged;
 
@@ -10,11 +11,10 @@ use std::fs::File;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::gathering::Gathering;
 pub(crate) use self::reply::AppendReply;
 use self::staged::Staged;
 use crate::checkpoint::{Offsets, Saved};
@@ -26,11 +26,6 @@ use crate::{AppendError, Gap, LogError};
 
 /// Commands taken at once, at most.
 pub(crate) const GROUP_MAX: usize = 1024;
-
-/// How long a group waits for more appends, where several come at a time: an fsync costs the same for one frame as for ten,
-/// 50 µs of CPU time. It waits in steps, until as many are there as the last time: sequential senders have sent by then.
-const GATHERING_STEPS: usize = 4;
-const GATHERING_STEP: Duration = Duration::from_micros(250);
 
 /// The commands of the writer.
 #[derive(Debug)]
@@ -75,21 +70,9 @@ impl Writer {
     /// Works until every handle is gone.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<WriterCommand>) {
         let closing = Closing(Arc::clone(&self.progress));
-        let (mut group, mut together) = (Vec::new(), 0);
+        let (mut group, mut gathering) = (Vec::new(), Gathering::default());
         while commands.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-            // A single sequential appender is not delayed.
-            for _ in 0..GATHERING_STEPS {
-                if appends_in(&group) >= together {
-                    break;
-                }
-                thread::sleep(GATHERING_STEP);
-                while group.len() < GROUP_MAX
-                    && let Ok(command) = commands.try_recv()
-                {
-                    group.push(command);
-                }
-            }
-            together = appends_in(&group);
+            gathering.gather(&mut group, &mut commands);
             closing.watch(|| self.work(&mut group));
         }
         self.close();
@@ -392,8 +375,4 @@ impl Writer {
             tracing::warn!(%error, "the end of the queue could not be noted; its events are safe");
         }
     }
-}
-
-fn appends_in(group: &[WriterCommand]) -> usize {
-    group.iter().filter(|command| matches!(command, WriterCommand::Append(..))).count()
 }
