@@ -13,13 +13,13 @@ mod left_out;
 mod monitors;
 mod online;
 mod progress;
+mod queue_watch;
 mod queues;
 mod reconcile;
 mod reload;
 mod serve;
 mod version;
 mod views;
-mod waiting;
 
 use std::io::Write;
 use std::path::Path;
@@ -115,7 +115,7 @@ pub fn main() -> ExitCode {
         #[cfg(not(feature = "generate"))]
         Command::Generate(arguments) => Err(left_out::generate(&arguments.directory)),
         Command::Monitors(arguments) => monitors::run(*arguments),
-        Command::Top(arguments) => watch(arguments),
+        Command::Top(arguments) => top(arguments),
         Command::Reconcile(arguments) => reconcile::run(&arguments),
     };
     match ended {
@@ -148,15 +148,14 @@ fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
 fn health(given: Option<std::path::PathBuf>) -> Result<(), Failure> {
     let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
     let listen = Config::admin_listen(&path).map_err(Failure::failed)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = local_runtime()?;
     let client = Client::local(listen, HEALTH_TIMEOUT).map_err(Failure::failed)?;
     let ready = runtime.block_on(client.health("/readyz"));
     ready.map_err(|error| Failure::failed(format!("{}{error}", reachable(listen))))
 }
 
 /// `braze-datadog top`
-fn watch(arguments: TopArguments) -> Result<(), Failure> {
+fn top(arguments: TopArguments) -> Result<(), Failure> {
     let url = match (arguments.url, arguments.config) {
         (Some(url), _) => url,
         (None, Some(path)) => {
@@ -165,16 +164,16 @@ fn watch(arguments: TopArguments) -> Result<(), Failure> {
         }
         (None, None) => TOP_URL.to_owned(),
     };
-    watch_at(&url)
+    top_at(&url)
 }
 
 #[cfg(feature = "top")]
-fn watch_at(url: &str) -> Result<(), Failure> {
+fn top_at(url: &str) -> Result<(), Failure> {
     runtime(1)?.block_on(top::run(url)).map_err(Failure::failed)
 }
 
 #[cfg(not(feature = "top"))]
-fn watch_at(url: &str) -> Result<(), Failure> {
+fn top_at(url: &str) -> Result<(), Failure> {
     Err(left_out::top(url))
 }
 
@@ -193,6 +192,11 @@ fn runtime(workers: usize) -> Result<Runtime, Failure> {
     ensure_threads(workers)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).enable_all().build().map_err(Failure::failed)
+}
+
+/// A runtime of this thread, for a command that asks a few questions.
+fn local_runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)
 }
 
 /// Whether the system gives so many threads at once: where it does not, tokio's runtime would panic.

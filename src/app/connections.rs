@@ -44,8 +44,7 @@ struct Report {
 }
 
 pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = super::local_runtime()?;
     runtime.block_on(async {
         match arguments.action {
             Action::Add(arguments) => tell(arguments.common.json, &add(&arguments).await?),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::push::PushSettings;
@@ -33,14 +33,14 @@ const REFUSED_AGAIN: u32 = 60;
 
 /// The watched files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Watched {
+struct WatchedFiles {
     /// The connections directory.
     directory: Option<PathBuf>,
     /// Keys, tokens, certificate.
     secret_files: BTreeSet<PathBuf>,
 }
 
-impl Watched {
+impl WatchedFiles {
     fn of(config: &Config, push: Option<&PushSettings>) -> Self {
         let push_files = push.into_iter().flat_map(PushSettings::files);
         let secret_files = config.key_files().chain(push_files).map(Path::to_owned).collect();
@@ -59,7 +59,11 @@ impl Watched {
 
 /// The present stamps of files; blocks.
 pub(super) fn stamps(files: impl IntoIterator<Item = PathBuf>) -> Stamps {
-    files.into_iter().map(|path| (Stamp::of(&path), path)).map(|(stamp, path)| (path, stamp)).collect()
+    let stamped = |path: PathBuf| {
+        let stamp = Stamp::of(&path);
+        (path, stamp)
+    };
+    files.into_iter().map(stamped).collect()
 }
 
 /// The stamps of files at one moment; `None`: no file.
@@ -148,15 +152,14 @@ impl Looks {
 #[derive(Debug)]
 pub(super) struct FileWatch {
     shared: Arc<SharedWatch>,
+    news: watch::Receiver<FileNews>,
 }
 
 /// What the thread and the reloads share.
 #[derive(Debug, Default)]
 struct SharedWatch {
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedFiles>,
     are_refused: AtomicBool,
-    news: Mutex<Option<FileNews>>,
-    wake: Notify,
 }
 
 impl FileWatch {
@@ -166,31 +169,32 @@ impl FileWatch {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(config: &Config) -> io::Result<Self> {
-        let watched = Mutex::new(Watched::of(config, config.push.as_ref()));
+        let watched = Mutex::new(WatchedFiles::of(config, config.push.as_ref()));
         let shared = Arc::new(SharedWatch { watched, ..SharedWatch::default() });
         let of_thread = Arc::clone(&shared);
+        // What it is made with is no news.
+        let (tell, news) = watch::channel(FileNews::Changed);
         thread::Builder::new().name("file-watch".into()).spawn(move || {
             let mut looks = Looks::default();
             loop {
                 thread::sleep(INTERVAL);
                 let watched = lock(&of_thread.watched).clone();
-                if watched == Watched::default() {
+                if watched == WatchedFiles::default() {
                     continue;
                 }
-                if let Some(news) = looks.news(watched.look(), of_thread.are_refused.load(Ordering::Relaxed))
-                {
-                    *lock(&of_thread.news) = Some(news);
-                    of_thread.wake.notify_one();
+                let are_refused = of_thread.are_refused.load(Ordering::Relaxed);
+                if let Some(news) = looks.news(watched.look(), are_refused) {
+                    tell.send_replace(news);
                 }
             }
         })?;
-        Ok(Self { shared })
+        Ok(Self { shared, news })
     }
 
     /// Watches the files of another configuration from here on, and those of the push port as it is in force: that one
     /// changes with a restart only.
     pub(super) fn watch(&self, config: &Config, push: Option<&PushSettings>) {
-        *lock(&self.shared.watched) = Watched::of(config, push);
+        *lock(&self.shared.watched) = WatchedFiles::of(config, push);
     }
 
     /// Notes whether the files, or some of them, were refused: then they are read again once a minute.
@@ -199,13 +203,12 @@ impl FileWatch {
     }
 
     /// Waits until the files are to be read. Cancel-safe.
-    pub(super) async fn news(&self) -> FileNews {
-        loop {
-            if let Some(news) = lock(&self.shared.news).take() {
-                return news;
-            }
-            self.shared.wake.notified().await;
+    pub(super) async fn news(&mut self) -> FileNews {
+        // Without its thread there is no more news.
+        if self.news.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
+        *self.news.borrow_and_update()
     }
 }
 
@@ -220,7 +223,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     /// The notifications for each state of the files.
-    fn told(debounce: &mut Debounce, watched: &Watched) -> [bool; 3] {
+    fn told(debounce: &mut Debounce, watched: &WatchedFiles) -> [bool; 3] {
         [0; 3].map(|_| debounce.is_due(watched.look()))
     }
 
@@ -230,7 +233,7 @@ mod tests {
         let directory = home.path().join("connections");
         fs::create_dir(&directory).unwrap();
         let (file, key) = (directory.join("acme.toml"), home.path().join("key"));
-        let watched = Watched { directory: Some(directory.clone()), secret_files: [key.clone()].into() };
+        let watched = WatchedFiles { directory: Some(directory.clone()), secret_files: [key.clone()].into() };
         let mut debounce = Debounce::default();
         let mut told = || told(&mut debounce, &watched);
         assert_eq!(told(), [false, true, false], "as it is found");
@@ -258,7 +261,7 @@ mod tests {
         let (data, next) = (home.path().join("..data"), home.path().join("..next"));
         symlink("v1", &data).unwrap();
         symlink("..data/acme.toml", home.path().join("acme.toml")).unwrap();
-        let watched = Watched { directory: Some(home.path().to_owned()), secret_files: BTreeSet::new() };
+        let watched = WatchedFiles { directory: Some(home.path().to_owned()), secret_files: BTreeSet::new() };
         let mut debounce = Debounce::default();
         assert_eq!(told(&mut debounce, &watched), [false, true, false]);
         symlink("v2", &next).unwrap();

@@ -19,8 +19,7 @@ use datadog_points::validity::Validity;
 /// Status 78 when a key is not valid on its site; else 1 when a key could not be validated.
 pub(super) fn check(connections: &[Connection], find_site: bool) -> Result<(), Failure> {
     let validator = KeyValidator::new(&super::network(connections)?).map_err(Failure::failed)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = super::local_runtime()?;
     runtime.block_on(report(connections, find_site, &validator))
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::USER_AGENT;
 use super::command_line::ImportArguments;
 use super::keys::WatchedIntake;
-use super::waiting::Waiting;
+use super::queue_watch::QueueWatch;
 use super::{Failure, progress};
 use crate::config::{Config, QueueKind};
 use crate::pipeline::{Ended, Pipeline, PipelineCommand, PipelineError};
@@ -34,17 +34,21 @@ pub(super) enum EventQueue {
     Storage(Box<StorageQueue>),
 }
 
-/// Opens the queue, its watch, and the appender for pushed events.
-pub(super) fn open(
-    config: &Config,
-    once: bool,
-    clock: &Clock,
-) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+/// The queue, open.
+pub(super) struct OpenQueue {
+    pub(super) queue: EventQueue,
+    pub(super) watch: QueueWatch,
+    /// For pushed events.
+    pub(super) appender: Option<Appender>,
+}
+
+/// Opens the configured queue.
+pub(super) fn open(config: &Config, once: bool, clock: &Clock) -> Result<OpenQueue, Failure> {
     match config.queue.kind {
         QueueKind::Embedded => {
             let (queue, appender) = open_embedded(config, once)?;
-            let waiting = Waiting::Embedded(appender.clone());
-            Ok((EventQueue::Embedded(Box::new(queue)), waiting, Some(appender)))
+            let watch = QueueWatch::Embedded(appender.clone());
+            Ok(OpenQueue { queue: EventQueue::Embedded(Box::new(queue)), watch, appender: Some(appender) })
         }
         QueueKind::Kafka => open_kafka(config, once),
         QueueKind::Storage => open_storage(config, once, clock),
@@ -52,33 +56,27 @@ pub(super) fn open(
 }
 
 #[cfg(feature = "kafka")]
-fn open_kafka(config: &Config, once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+fn open_kafka(config: &Config, once: bool) -> Result<OpenQueue, Failure> {
     let opened = kafka::open(&config.queue.kafka, once, USER_AGENT);
     let (queue, watch) = opened.map_err(|error| {
         // What the system has none of now it may have at the next start.
         if error.may_pass() { Failure::failed(error) } else { Failure::configuration(error) }
     })?;
-    Ok((EventQueue::Kafka(Box::new(queue)), Waiting::Kafka(watch), None))
+    let queue = EventQueue::Kafka(Box::new(queue));
+    Ok(OpenQueue { queue, watch: QueueWatch::Kafka(watch), appender: None })
 }
 
 #[cfg(not(feature = "kafka"))]
-fn open_kafka(_config: &Config, _once: bool) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+fn open_kafka(_config: &Config, _once: bool) -> Result<OpenQueue, Failure> {
     Err(super::left_out::kafka())
 }
 
 #[cfg(feature = "storage")]
-fn open_storage(
-    config: &Config,
-    once: bool,
-    clock: &Clock,
-) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
-    let opened = open_buckets(
-        config.queue.storage.clone(),
-        if once { StorageRun::Once } else { StorageRun::Follow },
-        clock,
-    );
-    let (queue, watch) = opened?;
-    Ok((EventQueue::Storage(Box::new(queue)), Waiting::Storage(watch), None))
+fn open_storage(config: &Config, once: bool, clock: &Clock) -> Result<OpenQueue, Failure> {
+    let run = if once { StorageRun::Once } else { StorageRun::Follow };
+    let (queue, watch) = open_buckets(config.queue.storage.clone(), run, clock)?;
+    let queue = EventQueue::Storage(Box::new(queue));
+    Ok(OpenQueue { queue, watch: QueueWatch::Storage(watch), appender: None })
 }
 
 #[cfg(feature = "storage")]
@@ -95,11 +93,7 @@ fn open_buckets(
 }
 
 #[cfg(not(feature = "storage"))]
-fn open_storage(
-    _config: &Config,
-    _once: bool,
-    _clock: &Clock,
-) -> Result<(EventQueue, Waiting, Option<Appender>), Failure> {
+fn open_storage(_config: &Config, _once: bool, _clock: &Clock) -> Result<OpenQueue, Failure> {
     Err(super::left_out::storage("queue.kind = \"storage\""))
 }
 
@@ -118,8 +112,8 @@ fn check_kafka(config: &Config) -> Result<(), Failure> {
 }
 
 #[cfg(not(feature = "kafka"))]
-fn check_kafka(config: &Config) -> Result<(), Failure> {
-    open_kafka(config, false).map(drop)
+fn check_kafka(_config: &Config) -> Result<(), Failure> {
+    Err(super::left_out::kafka())
 }
 
 #[cfg(feature = "storage")]

@@ -119,8 +119,7 @@ pub(super) fn run(arguments: &ReconcileArguments) -> Result<(), Failure> {
         .map_err(Failure::failed)?;
     let braze = braze_client(arguments)?;
     let forwarder = forwarder_client(arguments)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = super::local_runtime()?;
     let all = runtime.block_on(reconcile(arguments, &range, now, &braze, &forwarder))?;
     let text = if arguments.json {
         serde_json::to_string_pretty(&all).map_err(Failure::failed)?

@@ -30,8 +30,8 @@ use send_counts::aggregate::tags::Layout;
 /// How long reading the files of a reload may take.
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long what was read may take to be in force before it is told all the same: a queue that can't acknowledge for the time
-/// being holds it up.
+/// How long to wait until a reload is in force before reporting it anyway: a queue that can't acknowledge at present holds it
+/// up.
 const IN_FORCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the files are read again.

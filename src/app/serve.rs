@@ -19,7 +19,7 @@ use super::views::Watched;
 use super::{Failure, attend, queues};
 use crate::admin;
 use crate::admin::rates::Rates;
-use crate::config::{Config, Warning};
+use crate::config::Config;
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::push::{self, Credentials, PushListener};
 use crate::signal::{self, Signals};
@@ -66,26 +66,15 @@ pub(super) fn start(arguments: &RunArguments) -> Result<(), Failure> {
     if arguments.strict {
         config = config.require_all().map_err(Failure::configuration)?;
     }
-    run(signals, config, &warnings, &path, arguments)
-}
-
-/// Runs the forwarder until it is told to stop or, with `--once`, until everything is counted.
-fn run(
-    signals: Signals,
-    config: Config,
-    warnings: &[Warning],
-    path: &Path,
-    arguments: &RunArguments,
-) -> Result<(), Failure> {
     let (import, is_strict) = (&arguments.import, arguments.strict);
     let log_level = super::start_logging(&config)?;
-    super::warn(path, warnings);
+    super::warn(&path, &warnings);
     super::tell_refused(&config.connections);
     if config.receives_nothing() && import.import.is_empty() {
         tracing::warn!("{RECEIVES_NOTHING}");
     }
     let runtime = super::runtime(workers(config.lanes.get()))?;
-    let ended = runtime.block_on(serve(config, path, import, is_strict, signals, log_level));
+    let ended = runtime.block_on(serve(config, &path, import, is_strict, signals, log_level));
     // Threads that still block (in a read of standard input, say) must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     telemetry::flush(LAST_WORDS_LIMIT);
@@ -105,6 +94,7 @@ fn workers(lanes: usize) -> usize {
     lanes.div_ceil(2)
 }
 
+/// Runs the forwarder until it is told to stop or, with `--once`, until everything is counted.
 async fn serve(
     config: Config,
     path: &Path,
@@ -114,7 +104,7 @@ async fn serve(
     log_level: LogLevel,
 ) -> Result<(), Failure> {
     let clock = Clock::system();
-    let (queue, waiting, appender) = queues::open(&config, import.once, &clock)?;
+    let queue = queues::open(&config, import.once, &clock)?;
     let (imports, noted) = open_imports(&config, import, &clock, &mut signals).await?;
     let (stats, keys) = (Arc::new(Stats::new()), watch_keys(&config, &clock));
     let network = super::network(&config.connections.active)?;
@@ -123,7 +113,7 @@ async fn serve(
     let mut pipeline = start_pipeline(&config, &network, &stats, &keys, &clock)?;
     let (commands, mut commanded) = mpsc::channel(COMMANDS_MAX);
     let (stop, stopping) = watch::channel(false);
-    let push = open_push(&config, import.once, appender).await?;
+    let push = open_push(&config, import.once, queue.appender).await?;
     let in_force = Reloadable {
         commands: commands.clone(),
         keys: Arc::clone(&keys),
@@ -134,7 +124,7 @@ async fn serve(
     let reloader = Reloader::new(path, &config, is_strict, &clock, in_force).map_err(Failure::failed)?;
     let watched = Watched {
         stats: Arc::clone(&stats),
-        queue: waiting,
+        queue: queue.watch,
         started: clock.unix_seconds(),
         clock,
         heartbeat: pipeline.heartbeat(),
@@ -164,7 +154,7 @@ async fn serve(
     attendants.spawn(attend::attend(signals, noted, reloader, commands, stop.clone()));
     announce(&config, path);
 
-    let ended = queues::run(&mut pipeline, imports, queue, &mut commanded, &stats).await;
+    let ended = queues::run(&mut pipeline, imports, queue.queue, &mut commanded, &stats).await;
     attend::begin_to_stop(&stop);
     take_down(push_listener, watched.push_connections.clone()).await;
     write_history(&watched);

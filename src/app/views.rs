@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::keys::KeyWatch;
+use super::queue_watch::QueueWatch;
 use super::reconcile::DailyReconcile;
 use super::reload::{LastReload, RefusedReload};
-use super::waiting::Waiting;
 use crate::admin::Views;
 use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
@@ -39,7 +39,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
     pub(super) stats: Arc<Stats>,
-    pub(super) queue: Waiting,
+    pub(super) queue: QueueWatch,
     pub(super) clock: Clock,
     pub(super) started: u64,
     pub(super) heartbeat: Arc<AtomicU64>,

@@ -74,37 +74,30 @@ pub(super) async fn find_site(key: &str) -> Result<Site, Failure> {
     let sites: Vec<Site> = Site::all().filter(|site| !site.base_url.contains("ddog-gov")).collect();
     let questions = sites.iter().map(|site| (site.clone(), ApiKey::new(key))).collect();
     let answers = online::ask_all(&validator, questions).await?;
-    decide(sites.into_iter().zip(answers).collect())
+    decide(&sites.into_iter().zip(answers).collect::<Vec<_>>())
 }
 
-fn decide(answered: Vec<(Site, Validity)>) -> Result<Site, Failure> {
-    let names = |is_it: fn(&Validity) -> bool| -> Vec<&str> {
-        answered.iter().filter(|(_, validity)| is_it(validity)).map(|(site, _)| &*site.name).collect()
+fn decide(answered: &[(Site, Validity)]) -> Result<Site, Failure> {
+    let those = |is_it: fn(&Validity) -> bool| -> Vec<&Site> {
+        answered.iter().filter(|(_, validity)| is_it(validity)).map(|(site, _)| site).collect()
     };
-    let silent = names(|validity| matches!(validity, Validity::Unknown(_)));
-    match (&names(|validity| *validity == Validity::Valid)[..], &silent[..]) {
-        ([_], _) => {}
-        ([], []) => {
-            return Err(Failure::configuration(
-                "nothing was changed: the key is valid on none of Datadog's sites; it was revoked or mistyped, or is no API \
-                 key (a customer of the US government's sites says --site US1-FED)",
-            ));
-        }
-        ([], silent) => {
-            return Err(Failure::failed(format!(
-                "nothing was changed: which site the key belongs to can't be told, for {} did not answer; say it with --site",
-                silent.join(", ")
-            )));
-        }
-        (several, _) => {
-            let several = several.join(", ");
-            return Err(Failure::configuration(format!(
-                "nothing was changed: the key is valid on {several}; say with --site which one is meant"
-            )));
-        }
+    let names = |sites: &[&Site]| sites.iter().map(|site| &*site.name).collect::<Vec<_>>().join(", ");
+    let silent = those(|validity| matches!(validity, Validity::Unknown(_)));
+    match (&those(|validity| *validity == Validity::Valid)[..], &silent[..]) {
+        ([site], _) => Ok((*site).clone()),
+        ([], []) => Err(Failure::configuration(
+            "nothing was changed: the key is valid on none of Datadog's sites; it was revoked or mistyped, or is no API key (a \
+             customer of the US government's sites says --site US1-FED)",
+        )),
+        ([], silent) => Err(Failure::failed(format!(
+            "nothing was changed: which site the key belongs to can't be told, for {} did not answer; say it with --site",
+            names(silent)
+        ))),
+        (several, _) => Err(Failure::configuration(format!(
+            "nothing was changed: the key is valid on {}; say with --site which one is meant",
+            names(several)
+        ))),
     }
-    let found = answered.into_iter().find(|(_, validity)| *validity == Validity::Valid);
-    found.map(|(site, _)| site).ok_or_else(|| Failure::failed("no site was found, by a defect"))
 }
 
 #[cfg(test)]
@@ -115,7 +108,7 @@ mod tests {
     fn the_site_is_the_one_that_knows_the_key() {
         let of = |answers: [Validity; 3]| {
             let sites = ["US1", "EU1", "AP1"].map(|name| Site::parse(name).unwrap().0);
-            decide(sites.into_iter().zip(answers).collect())
+            decide(&sites.into_iter().zip(answers).collect::<Vec<_>>())
                 .map(|site| site.name)
                 .map_err(|failure| failure.status)
         };

@@ -9,7 +9,7 @@ use event_queues::storage;
 
 /// The watch of each kind of queue.
 #[derive(Debug, Clone)]
-pub(super) enum Waiting {
+pub(super) enum QueueWatch {
     /// The log on the local disk.
     Embedded(Appender),
     /// The broker.
@@ -20,14 +20,14 @@ pub(super) enum Waiting {
     Storage(storage::StorageWatch),
 }
 
-impl Waiting {
+impl QueueWatch {
     pub(super) fn status(&self) -> QueueStatus {
         let status = |kind: &str, depth, waiting| {
             let (kind, trouble) = (kind.to_owned(), self.ready().err());
             QueueStatus { kind, depth, waiting, trouble, ..QueueStatus::default() }
         };
         match self {
-            Waiting::Embedded(log) => {
+            QueueWatch::Embedded(log) => {
                 let at_start = log.at_start();
                 let embedded = EmbeddedStatus {
                     size_bytes: log.size(),
@@ -40,7 +40,7 @@ impl Waiting {
                 QueueStatus { embedded: Some(embedded), ..status("embedded", log.depth(), log.waiting()) }
             }
             #[cfg(feature = "kafka")]
-            Waiting::Kafka(kafka) => {
+            QueueWatch::Kafka(kafka) => {
                 let lag = kafka.lag();
                 let broker = admin_api::KafkaStatus {
                     lag,
@@ -51,7 +51,7 @@ impl Waiting {
                 QueueStatus { kafka: Some(broker), ..status("kafka", lag, kafka.waiting()) }
             }
             #[cfg(feature = "storage")]
-            Waiting::Storage(watch) => {
+            QueueWatch::Storage(watch) => {
                 let counts = watch.counts();
                 let objects = counts.objects_waiting;
                 let buckets = admin_api::StorageStatus {
@@ -73,7 +73,7 @@ impl Waiting {
     /// Whether it can take (or give) events.
     pub(super) fn ready(&self) -> Result<(), String> {
         match self {
-            Waiting::Embedded(log) => {
+            QueueWatch::Embedded(log) => {
                 if let Some(reason) = log.stopped() {
                     return Err(format!(
                         "the queue has stopped, and takes no events until a restart: {reason}"
@@ -94,20 +94,20 @@ impl Waiting {
                 log.refusal().map_or(Ok(()), |reason| Err(format!("the queue can't be written: {reason}")))
             }
             #[cfg(feature = "kafka")]
-            Waiting::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+            QueueWatch::Kafka(kafka) => kafka.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
             #[cfg(feature = "storage")]
-            Waiting::Storage(watch) => watch.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
+            QueueWatch::Storage(watch) => watch.trouble().map_or(Ok(()), |trouble| Err(trouble.to_string())),
         }
     }
 
     /// Checks that the queue is still there.
     pub(super) fn look(&self) {
         match self {
-            Waiting::Embedded(log) => log.check(),
+            QueueWatch::Embedded(log) => log.check(),
             #[cfg(feature = "kafka")]
-            Waiting::Kafka(_) => {}
+            QueueWatch::Kafka(_) => {}
             #[cfg(feature = "storage")]
-            Waiting::Storage(_) => {}
+            QueueWatch::Storage(_) => {}
         }
     }
 }
