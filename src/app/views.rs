@@ -22,7 +22,7 @@ use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::{Dropping, Rates};
-use crate::admin::{ConnectionList, headline, messages, status};
+use crate::admin::{ConnectionList, headline, messages, search, status};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
@@ -181,9 +181,10 @@ impl Watched {
         let configured = self.connections.borrow().clone();
         let destination_of = |name: &str| {
             let connection = configured.active.iter().find(|connection| *connection.name == *name);
-            let destination = connection.map(|connection| status::Destination {
+            let destination = connection.map(|connection| search::Destination {
                 site: connection.site.name.to_string(),
                 is_dry_run: connection.dry_run,
+                key_refused: self.key_refused(connection),
             });
             destination.unwrap_or_default()
         };
@@ -191,7 +192,13 @@ impl Watched {
         let history = self.catalogue.history();
         let since = history.and_then(|history| history.state().since);
         let past = (since, history::search(history, query, time_zone, now)?);
-        Ok(status::search(query, &self.catalogue.search(query), past, destination_of, self.started, now))
+        Ok(search::answer(query, &self.catalogue.search(query), past, destination_of, self.started, now))
+    }
+
+    /// What Datadog says of a connection's key, where it refuses it.
+    fn key_refused(&self, connection: &Connection) -> Option<String> {
+        let key = self.keys.status(&connection.name);
+        (key.state == State::Invalid && !connection.dry_run).then_some(key.words)
     }
 
     fn history(&self, query: &str) -> Result<History, HistoryRefusal> {
