@@ -5,16 +5,28 @@ use admin_api::{FlowState, ObjectMatch, SearchAnswer, SeriesMatch};
 
 use super::history::PastMatches;
 use super::messages;
-use crate::catalogue::{SearchHit, SearchHits};
+use crate::catalogue::{LastOutcome, SearchHit, SearchHits};
 
-/// The part of a connection that a search needs.
+/// Where the sends of a connection go now.
 #[derive(Debug, Clone, Default)]
-pub struct Destination {
-    /// The name of its site; empty where the connection is gone.
+pub enum Destination {
+    /// Nowhere: the connection has been removed.
+    #[default]
+    Removed,
+    /// Nowhere: the connection is left out, for its configuration is wrong.
+    LeftOut,
+    /// To a site, with the connection's key.
+    Site(SiteAndKey),
+}
+
+/// A site, and what is known of the key for it.
+#[derive(Debug, Clone)]
+pub struct SiteAndKey {
+    /// Its name.
     pub site: String,
-    /// Whether its sends are printed instead of sent.
+    /// Whether sends are printed instead of sent there.
     pub is_dry_run: bool,
-    /// What Datadog says of its key, where that is refused.
+    /// What Datadog says of the key, where it is refused.
     pub key_refused: Option<String>,
 }
 
@@ -64,41 +76,89 @@ fn as_of_now(object: ObjectMatch, destination_of: impl Fn(&str) -> Destination) 
     if !is_of_today || object.state != FlowState::Flowing {
         return object;
     }
-    match destination_of(&object.connection).key_refused {
-        Some(refused) => {
+    match destination_of(&object.connection) {
+        Destination::Site(SiteAndKey { key_refused: Some(refused), .. }) => {
             let words = format!("{}, but they reach nobody: {refused}", object.words);
             ObjectMatch { state: FlowState::Trouble, words, ..object }
         }
-        None => object,
+        _ => object,
     }
 }
 
-/// Whether the sends of a series reach Datadog.
+/// Whether the sends of a series reach Datadog. An outcome is told of the connection as it was then.
 fn verdict(found: &SearchHit, to: &Destination, now: u64) -> (FlowState, String) {
+    const REMOVED: &str = "its connection has been removed";
     let ago = |at: u64| ago(now.saturating_sub(at));
-    if to.is_dry_run {
-        let before = found.accepted_at.map(|at| format!("; last accepted {} ago", ago(at)));
-        let words = format!("dry run: printed, not sent{}", before.unwrap_or_default());
-        return (FlowState::Quiet, words);
+    match (to, found.outcome) {
+        (Destination::Site(to), Some(last)) => told(found, last, to, ago),
+        (Destination::Site(_), None) => {
+            (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned())
+        }
+        (Destination::LeftOut, _) => {
+            let before = accepted_before(found, ago);
+            let words = "does not reach Datadog: the configuration of its connection is wrong";
+            (FlowState::Trouble, format!("{words}{before}"))
+        }
+        (Destination::Removed, None) => (FlowState::Quiet, REMOVED.to_owned()),
+        (Destination::Removed, Some(last)) => {
+            let words = format!("{REMOVED}; sends before that were {} {} ago", fate(last), ago(last.at));
+            (FlowState::Quiet, words)
+        }
     }
-    match found.outcome {
-        None => (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned()),
-        Some(last) => match (last.dropped, &to.key_refused) {
+}
+
+/// The last outcome of a series, whose sends go to a site now.
+fn told(
+    found: &SearchHit,
+    last: LastOutcome,
+    to: &SiteAndKey,
+    ago: impl Fn(u64) -> String,
+) -> (FlowState, String) {
+    let when = ago(last.at);
+    let quiet = |words: String| (FlowState::Quiet, words);
+    let accepted =
+        || found.accepted_at.map(|at| format!("; last accepted {} ago", ago(at))).unwrap_or_default();
+    match last.dropped {
+        None if last.is_printed() && to.is_dry_run => {
+            quiet(format!("dry run: printed, not sent{}", accepted()))
+        }
+        _ if last.is_redirected => {
+            quiet(format!("{}; sends before that were {} {when} ago", messages::NOT_SINCE, fate(last)))
+        }
+        Some(reason) if to.is_dry_run && !last.is_dry_run => {
+            let why = messages::outcome(reason, &to.site);
+            quiet(format!("dry run since the last send, dropped {when} ago: {why}"))
+        }
+        Some(reason) => {
+            let (why, before) = (messages::outcome(reason, &to.site), accepted_before(found, ago));
+            (FlowState::Trouble, format!("does not reach Datadog: {why} ({when} ago){before}"))
+        }
+        None if to.is_dry_run => quiet(format!("dry run since the last send, accepted {when} ago")),
+        None if last.is_printed() => {
+            quiet(format!("nothing was sent since the dry run, which printed {when} ago{}", accepted()))
+        }
+        None => match &to.key_refused {
             // The intake takes points with the key of another site, too.
-            (None, Some(refused)) => {
-                let words = format!("accepted {} ago, but reaches nobody: {refused}", ago(last.at));
-                (FlowState::Trouble, words)
+            Some(refused) => {
+                (FlowState::Trouble, format!("accepted {when} ago, but reaches nobody: {refused}"))
             }
-            (None, None) => (FlowState::Flowing, format!("reaches Datadog: accepted {} ago", ago(last.at))),
-            (Some(reason), _) => {
-                let before = match found.accepted_at {
-                    Some(at) => format!("; last accepted {} ago", ago(at)),
-                    None => "; never accepted since the start".to_owned(),
-                };
-                let why = messages::outcome(reason, &to.site);
-                (FlowState::Trouble, format!("does not reach Datadog: {why} ({} ago){before}", ago(last.at)))
-            }
+            None => (FlowState::Flowing, format!("reaches Datadog: accepted {when} ago")),
         },
+    }
+}
+
+fn accepted_before(found: &SearchHit, ago: impl Fn(u64) -> String) -> String {
+    match found.accepted_at {
+        Some(at) => format!("; last accepted {} ago", ago(at)),
+        None => "; never accepted since the start".to_owned(),
+    }
+}
+
+const fn fate(last: LastOutcome) -> &'static str {
+    match last.dropped {
+        Some(_) => "dropped",
+        None if last.is_printed() => "printed",
+        None => "accepted",
     }
 }
 

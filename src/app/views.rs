@@ -22,7 +22,8 @@ use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::{Dropping, Rates};
-use crate::admin::{ConnectionList, headline, messages, search, status};
+use crate::admin::search::{self, Destination, SiteAndKey};
+use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
@@ -180,13 +181,15 @@ impl Watched {
     fn search(&self, query: &str, time_zone: &str) -> Result<SearchAnswer, String> {
         let configured = self.connections.borrow().clone();
         let destination_of = |name: &str| {
-            let connection = configured.active.iter().find(|connection| *connection.name == *name);
-            let destination = connection.map(|connection| search::Destination {
-                site: connection.site.name.to_string(),
-                is_dry_run: connection.dry_run,
-                key_refused: self.key_refused(connection),
-            });
-            destination.unwrap_or_default()
+            if let Some(connection) = configured.active.iter().find(|connection| *connection.name == *name) {
+                return Destination::Site(SiteAndKey {
+                    site: connection.site.name.to_string(),
+                    is_dry_run: connection.dry_run,
+                    key_refused: self.key_refused(connection),
+                });
+            }
+            let is_left_out = configured.refused.iter().any(|refused| *refused.name == *name);
+            if is_left_out { Destination::LeftOut } else { Destination::Removed }
         };
         let now = self.clock.unix_seconds();
         let history = self.catalogue.history();

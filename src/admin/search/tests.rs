@@ -2,7 +2,6 @@ use admin_api::ChartDay;
 use datadog_points::outcome::FailureReason;
 
 use super::*;
-use crate::catalogue::LastOutcome;
 use event_lanes::stats::DropReason;
 
 fn found(dropped: Option<DropReason>, accepted_at: Option<u64>) -> SearchHit {
@@ -11,19 +10,19 @@ fn found(dropped: Option<DropReason>, accepted_at: Option<u64>) -> SearchHit {
         tags: Vec::new(),
         sends: 1,
         last_send: 90,
-        outcome: Some(LastOutcome { dropped, at: 100 }),
+        outcome: Some(LastOutcome { dropped, is_dry_run: false, is_redirected: false, at: 100 }),
         accepted_at,
         trend: None,
     }
 }
 
-fn eu1() -> Destination {
-    Destination { site: "EU1".into(), is_dry_run: false, key_refused: None }
+fn eu1() -> SiteAndKey {
+    SiteAndKey { site: "EU1".into(), is_dry_run: false, key_refused: None }
 }
 
 #[test]
 fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
-    let say = |found: &SearchHit| verdict(found, &eu1(), 102);
+    let say = |found: &SearchHit| verdict(found, &Destination::Site(eu1()), 102);
     assert_eq!(
         say(&found(None, Some(100))),
         (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
@@ -38,19 +37,53 @@ fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
             .ends_with("never accepted since the start")
     );
     assert_eq!(say(&SearchHit { outcome: None, ..forbidden.clone() }).0, FlowState::Quiet);
+}
 
-    // A dry run reaches nobody, whatever came before it.
-    let dry_run = Destination { is_dry_run: true, ..eu1() };
-    let say = |found: &SearchHit| verdict(found, &dry_run, 102);
-    let printed = SearchHit { outcome: None, accepted_at: None, ..forbidden };
-    assert_eq!(say(&printed), (FlowState::Quiet, "dry run: printed, not sent".into()));
-    let words = "dry run: printed, not sent; last accepted 2 s ago";
-    assert_eq!(say(&found(None, Some(100))), (FlowState::Quiet, words.into()));
+/// What it was then, is not told of what it is now.
+#[test]
+fn an_outcome_is_told_of_the_connection_that_had_it() {
+    let forbidden = Some(DropReason::Failed(FailureReason::Http403));
+    let hit = |dropped, was_dry, is_redirected| {
+        let last = LastOutcome { dropped, is_dry_run: was_dry, is_redirected, at: 100 };
+        let accepted_at = (dropped.is_none() && !was_dry).then_some(100);
+        SearchHit { outcome: Some(last), ..found(dropped, accepted_at) }
+    };
+    let now = |is_dry_run| Destination::Site(SiteAndKey { is_dry_run, ..eu1() });
+    let not_since = "nothing was sent since its key or URL was changed; sends before that were";
+    let removed = "its connection has been removed; sends before that were";
+    for (found, to, words) in [
+        (hit(None, true, false), now(true), "dry run: printed, not sent".to_owned()),
+        (hit(None, true, true), now(true), "dry run: printed, not sent".to_owned()),
+        (
+            hit(None, true, false),
+            now(false),
+            "nothing was sent since the dry run, which printed 2 s ago".to_owned(),
+        ),
+        (hit(None, false, false), now(true), "dry run since the last send, accepted 2 s ago".to_owned()),
+        (
+            hit(forbidden, false, false),
+            now(true),
+            "dry run since the last send, dropped 2 s ago: 403: this key is not valid on EU1".to_owned(),
+        ),
+        (hit(forbidden, false, true), now(false), format!("{not_since} dropped 2 s ago")),
+        (hit(None, false, true), now(false), format!("{not_since} accepted 2 s ago")),
+        (hit(None, true, true), now(false), format!("{not_since} printed 2 s ago")),
+        (hit(forbidden, false, false), Destination::Removed, format!("{removed} dropped 2 s ago")),
+        (hit(None, false, false), Destination::Removed, format!("{removed} accepted 2 s ago")),
+    ] {
+        assert_eq!(verdict(&found, &to, 102), (FlowState::Quiet, words));
+    }
+    let late = hit(Some(DropReason::Late), true, false);
+    assert_eq!(verdict(&late, &now(true), 102).0, FlowState::Trouble, "a dry run drops, too");
+    let words = "does not reach Datadog: the configuration of its connection is wrong; last accepted 2 s ago";
+    let told = verdict(&hit(None, false, false), &Destination::LeftOut, 102);
+    assert_eq!(told, (FlowState::Trouble, words.into()));
 }
 
 #[test]
 fn what_was_accepted_with_a_refused_key_reaches_nobody() {
-    let refused = Destination { key_refused: Some("403: this key is not valid on EU1".into()), ..eu1() };
+    let refused = SiteAndKey { key_refused: Some("403: this key is not valid on EU1".into()), ..eu1() };
+    let refused = Destination::Site(refused);
     let words = "accepted 2 s ago, but reaches nobody: 403: this key is not valid on EU1";
     assert_eq!(verdict(&found(None, Some(100)), &refused, 102), (FlowState::Trouble, words.into()));
 
