@@ -1,6 +1,7 @@
 //! The page at `/` of the admin port, as people see it: the real binary, a fake intake, real events, and Chromium.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod answers;
 mod axe;
 mod browser;
 mod golden;

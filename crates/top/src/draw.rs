@@ -100,8 +100,11 @@ fn headline(state: &TopState, width: u16, paint: Paint) -> Line<'static> {
 fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
-    let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
-    let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
+    let accepted = match status.connections_dry_run {
+        0 => "accepted by Datadog",
+        dry_runs if dry_runs == status.connections_total => "printed, not sent",
+        _ => "accepted or printed",
+    };
     let lately = match span(minute.seconds) {
         minute if minute == "minute" => format!("a {minute}"),
         longer => longer,
@@ -506,6 +509,11 @@ mod tests {
             &["1,234/s printed, not sent", "dry run: printed 2 s ago", "1,234,567 printed, not sent"],
         );
         assert!(!text.contains("accepted by"), "{text}");
+
+        let mut mixed = answer();
+        (mixed.connections_total, mixed.connections_dry_run) = (2, 1);
+        state.answered(Ok(mixed));
+        assert_shows(&self::text(&state, 120, 30), &["1,234/s accepted or printed"]);
     }
 
     #[test]

@@ -175,7 +175,7 @@ function smooth(values) {
   });
 }
 
-function showHour(rates, isDry) {
+function showHour({ rates, ...status }) {
   // The slot that is still filling would always hang down.
   const series = (name) => smooth(rates[name].slice(0, -1).map((sends) => sends / rates.slot_seconds));
   const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
@@ -183,8 +183,8 @@ function showHour(rates, isDry) {
   const top = Math.max(1, ceiling(peak));
   const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
   const words = `Sends a second over the last hour: at most ${perSecond(peak)}. In that hour ` +
-    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${isDry ? "printed" : "accepted"}, ${number(total("dropped"))} dropped.`;
-  say($("accepted-legend"), isDry ? "printed (dry run)" : "accepted by Datadog");
+    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[dryRuns(status)]}, ${number(total("dropped"))} dropped.`;
+  say($("accepted-legend"), ACCEPTED_BY[dryRuns(status)]);
   const W = 720, H = 180;
   const shape = (name, values, closed) =>
     draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed) });
@@ -212,9 +212,8 @@ function showHead(status) {
   const waiting = status.queue.depth;
   const balanced = status.books.balanced;
   const troubled = status.connections_in_trouble;
-  const isDry = onlyDryRuns(status);
   list($("facts"), [
-    { value: perSecond(minute.accepted / minute.accepted_seconds), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
+    { value: perSecond(minute.accepted / minute.accepted_seconds), words: { ...ACCEPTED_BY, all: "printed, not sent," }[dryRuns(status)] + " a second" },
     { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
@@ -226,8 +225,12 @@ function showHead(status) {
   });
 }
 
-/** Whether nothing is sent at all; the books count what a dry run has printed as accepted. */
-const onlyDryRuns = (status) => status.connections_dry_run > 0 && status.connections_dry_run === status.connections_total;
+/** How many of the connections are dry runs. What these have printed the books count as accepted. */
+const dryRuns = ({ connections_dry_run: dry, connections_total: total }) => (!dry ? "none" : dry === total ? "all" : "some");
+/** The same of sends. */
+const printed = (sends) => (!sends.printed ? "none" : sends.printed >= sends.accepted ? "all" : "some");
+const ACCEPTED = { none: "accepted", some: "accepted or printed", all: "printed (dry run)" };
+const ACCEPTED_BY = { ...ACCEPTED, none: "accepted by Datadog" };
 
 const UNITS = { kafka: "messages", storage: "objects" };
 const QUEUES = { kafka: "Kafka", storage: "buckets" };
@@ -347,7 +350,7 @@ function showBooks(status) {
     return item;
   });
   const books = status.books;
-  const accepted = onlyDryRuns(status) ? "printed (dry run)" : status.connections_dry_run ? "accepted or printed" : "accepted";
+  const accepted = ACCEPTED[dryRuns(status)];
   pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
     [name === "accepted" ? accepted : name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
   const malformed = Object.entries(books.malformed_by_reason ?? {});
@@ -365,7 +368,7 @@ function objectName(object, several) {
   return [foreign(object.name || object.id || "without an id"), details];
 }
 
-function workspaceItem({ several, accepted, ...one }) {
+function workspaceItem({ several, ...one }) {
   const item = make("li", {});
   if (several) item.append(make("b", {}, one.connection ? foreign(one.connection) : "all other connections"), " ");
   item.append(make("span", { class: `state ${one.state}` }, one.words));
@@ -373,7 +376,7 @@ function workspaceItem({ several, accepted, ...one }) {
   const sums = one.compared;
   if (sums) {
     item.append(make("span", { class: "sub" }, `${sums.from} to ${sums.to}, days of ${sums.time_zone}: Braze ${number(sums.braze)}, ` +
-      `${accepted} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
+      `${ACCEPTED_BY[printed(sums)]} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
   }
   const times = [sums && `compared ${moment(sums.at)}`, one.next_attempt ? `next time ${moment(one.next_attempt)}` : ""].filter(Boolean);
   if (times.length) item.append(make("span", { class: "sub" }, times.join(" · ")));
@@ -384,23 +387,23 @@ function differingRow({ several, ...object }) {
   const cell = (label, text, bad) => make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, text);
   const why = make("td", {}, ...object.explanation.map((words) => make("span", { class: "sub" }, words)));
   return make("tr", {}, make("th", { scope: "row" }, ...objectName(object, several)), why,
-    cell("Braze", number(object.braze)), cell("accepted", number(object.accepted)),
+    cell("Braze", number(object.braze)), cell(ACCEPTED[printed(object)], number(object.accepted)),
     cell("difference", `${signed(object.difference)}${percent(object.difference_percent)}`, !object.within_tolerance));
 }
 
-function showReconcile({ reconcile, ...status }) {
+function showReconcile(reconcile) {
   $("reconcile").hidden = !reconcile;
   if (!reconcile) return;
   const several = reconcile.workspaces_total > 1;
-  const accepted = onlyDryRuns(status) ? "printed (dry run)" : "accepted by Datadog";
-  say($("differing-accepted"), onlyDryRuns(status) ? "Printed" : "Accepted");
   const all = [...reconcile.workspaces].sort((a, b) => (ORDER[a.state] ?? 1) - (ORDER[b.state] ?? 1));
   const shown = all.slice(0, WORKSPACES_SHOWN);
-  list($("workspaces"), shown.map((one) => ({ ...one, several, accepted })), (one) => one.connection ?? "*", workspaceItem);
+  list($("workspaces"), shown.map((one) => ({ ...one, several })), (one) => one.connection ?? "*", workspaceItem);
   const left = reconcile.workspaces_total - shown.length;
   say($("workspaces-said"), left > 0 ? `And ${number(left)} more of Braze's workspaces; /status?connections=all lists them.` : "");
   const { differing, not_compared: uncompared } = reconcile;
   $("differing").hidden = differing.length === 0;
+  const kinds = new Set(differing.map(printed));
+  say($("differing-accepted"), { none: "Accepted", all: "Printed" }[kinds.size === 1 ? [...kinds][0] : "some"] ?? "Accepted or printed");
   const key = (one) => `${one.connection ?? "*"} ${one.kind} ${one.id} ${one.canvas_name ?? ""}`;
   list($("differing-rows"), differing.map((one) => ({ ...one, several })), key, differingRow);
   const more = reconcile.differing_total - differing.length;
@@ -414,11 +417,11 @@ function showReconcile({ reconcile, ...status }) {
 
 function show(status) {
   showHead(status);
-  showHour(status.rates, onlyDryRuns(status));
+  showHour(status);
   showConnections(status.connections);
   showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
   showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
-  showReconcile(status);
+  showReconcile(status.reconcile);
   showQueue(status.queue);
   showBooks(status);
   pairs($("configuration"), status.configuration.map(({ key, value }) => [key, value || "none"]));

@@ -1,0 +1,95 @@
+//! What the page makes of answers that a test makes up, or holds back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::support::forwarder::{Configuration, Forwarder};
+use crate::support::intake::{Behaviour, Intake};
+use crate::{assert_clean, busy, campaign, sends, support};
+
+/// Lets the page be told this by `/status`, whatever it asks.
+async fn tell(browser: &Browser, told: &Value) {
+    browser
+        .run(&format!("window.told = {told}; window.fetch = async () => new Response(JSON.stringify(told))"))
+        .await;
+}
+
+/// Types a search.
+async fn type_search(browser: &Browser, query: &str) {
+    let typed = format!(
+        "const box = document.querySelector('#search'); box.value = {query:?}; box.dispatchEvent(new Event('input'))"
+    );
+    browser.run(&typed).await;
+}
+
+async fn status(forwarder: &Forwarder) -> Value {
+    serde_json::from_str(&forwarder.admin("/status").await.1).unwrap()
+}
+
+async fn chart_words(browser: &Browser) -> String {
+    browser.text("return document.querySelector('#chart svg')?.getAttribute('aria-label') ?? ''").await
+}
+
+/// A page that looks at a forwarder with one connection, and what its forwarder says.
+async fn looked_at() -> (Intake, Forwarder, Browser, Value) {
+    let intake = Intake::start();
+    let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &[]).start().await;
+    let browser = Browser::start().await;
+    browser.open(&forwarder.admin_url("/")).await;
+    browser.shows("#fresh", "live").await;
+    browser.shows("#connection-rows", "acme").await;
+    let told = status(&forwarder).await;
+    (intake, forwarder, browser, told)
+}
+
+#[tokio::test]
+async fn beside_a_dry_run_nothing_that_was_printed_is_said_to_be_accepted() {
+    let refusing = Intake::start();
+    refusing.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    let forwarder = Configuration::new()
+        .connection("acme", &refusing.url(), "key", &["one"])
+        .connection("dry", "http://127.0.0.1:9", "key", &["two"])
+        .set("connections.dry.dry_run", "true")
+        .start()
+        .await;
+    let browser = Browser::start().await;
+    browser.open(&forwarder.admin_url("/")).await;
+    forwarder.push_accepted(sends("a", "one", 3, 0, &campaign("1", "Refused"))).await;
+    forwarder.push_accepted(sends("b", "two", 600, 0, &campaign("2", "Printed"))).await;
+    forwarder.settled(603).await;
+    browser.shows("#accepted-legend", "accepted or printed").await;
+    browser.shows("#facts", "accepted or printed a second").await;
+    support::eventually("the chart tells of it", async || {
+        chart_words(&browser).await.contains("600 accepted or printed").then_some(())
+    })
+    .await;
+    let page = browser.seen("#main").await.to_lowercase();
+    assert!(!page.contains("accepted by datadog"), "{page}");
+    assert_clean(&browser, &forwarder).await;
+}
+
+/// A dry run that has ended since, or one of another connection, changes nothing of it.
+#[tokio::test]
+async fn what_is_beside_brazes_number_is_called_by_what_it_is() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    let workspace = |connection: &str, printed: u64| {
+        json!({"connection": connection, "state": "quiet", "words": "…", "compared": {
+            "at": told["now"], "from": "2026-11-01", "to": "2026-11-07", "time_zone": "UTC", "braze": 9, "counted": 9,
+            "accepted": 9, "printed": printed, "difference": 0,
+        }})
+    };
+    let differing = json!({"kind": "campaign", "id": "1", "name": "Printed", "braze": 10, "accepted": 9, "printed": 9,
+        "difference": -1, "explanation": []});
+    told["reconcile"] = json!({
+        "tolerance_percent": 1.0, "workspaces_total": 3, "differing_total": 1, "not_compared_total": 0, "not_compared": [],
+        "workspaces": [workspace("sent", 0), workspace("printed", 9), workspace("both", 4)], "differing": [differing],
+    });
+    tell(&browser, &told).await;
+    let said = browser.shows("#workspaces", "Braze 9, accepted or printed 9").await;
+    for words in ["Braze 9, accepted by Datadog 9", "Braze 9, printed (dry run) 9"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    assert_eq!(browser.seen("#differing-accepted").await.to_lowercase(), "printed");
+}
