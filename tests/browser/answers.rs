@@ -93,3 +93,17 @@ async fn what_is_beside_brazes_number_is_called_by_what_it_is() {
     }
     assert_eq!(browser.seen("#differing-accepted").await.to_lowercase(), "printed");
 }
+
+#[tokio::test]
+async fn what_is_not_remembered_is_not_said_to_be_unsent() {
+    let (_intake, forwarder, browser, _) = looked_at().await;
+    type_search(&browser, "weekly").await;
+    browser.shows("#search-said", "No series is remembered since ").await;
+    // What is dropped as late has no series.
+    forwarder.push_accepted(sends("a", "emea", 2, 0, &campaign("1", "Daily"))).await;
+    forwarder.push_accepted(sends("b", "emea", 40, 3 * 3600, &campaign("2", "Weekly"))).await;
+    forwarder.settled(42).await;
+    let said = browser.shows("#search-said", "None of the 1 series remembered since ").await;
+    assert!(said.contains("too old") && !said.contains("Nothing sent"), "{said}");
+    assert_clean(&browser, &forwarder).await;
+}

@@ -519,7 +519,8 @@ function showSearch(found) {
   const left = matches - results.length;
   const since = `since ${moment(found.since)}`;
   let words = `${several(matches, "series", "series")} of ${number(found.remembered_series)} remembered ${since}`;
-  if (!matches) words = `Nothing sent ${since} has these words in its tags.${found.objects?.length ? " Before:" : ""}`;
+  if (!matches) words = found.remembered_series ? `None of the ${several(found.remembered_series, "series", "series")} remembered ${since} has these words in its tags.` : `No series is remembered ${since} yet.`;
+  if (!matches) words += ` The latest are remembered; what is dropped as too old or too far ahead has no series.${found.objects?.length ? " By day:" : ""}`;
   else if (left > 0) words += `; the ${results.length} nearest are shown`;
   if (found.left_out_series) words += ` ${several(found.left_out_series, "series", "series")} of the last flush could not be remembered.`;
   say($("search-said"), words);
