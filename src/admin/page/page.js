@@ -25,7 +25,8 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 
 const $ = (id) => document.getElementById(id);
 const view = {
-  status: null, wantsAll: false, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
+  status: null, wantsAll: false, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
+  query: "", found: "", isSearching: false,
 };
 
 // Words.
@@ -528,25 +529,34 @@ function showSearch(found) {
   list($("results"), results, (result) => `${result.connection} ${result.tags.join(" ")}`, resultItem);
 }
 
+/** Searches for what is typed: one at a time, for a forwarder that is slow to answer, and what is typed meanwhile next. */
 async function search() {
   const query = $("search").value.trim();
-  view.query = query;
-  if (!query) {
-    say($("search-said"), "");
+  if (query !== view.query && query !== view.found) {
+    // Nothing stands under a query that is not its own.
+    view.found = "";
+    say($("search-said"), query ? "Searching …" : "");
     say($("past-said"), "");
     $("past").replaceChildren();
     $("results").replaceChildren();
-    return;
   }
+  view.query = query;
+  if (!query || view.isSearching) return;
+  view.isSearching = true;
   try {
     const answer = await ask(query);
     if (!answer.ok) throw new Error(await answer.text());
     const found = await answer.json();
     // An answer to what was asked before comes too late.
-    if (view.query === query) showSearch(found);
+    if (view.query === query) {
+      showSearch(found);
+      view.found = query;
+    }
   } catch {
     if (view.query === query) say($("search-said"), "The search had no answer; it is tried again.");
   }
+  view.isSearching = false;
+  if (view.query !== query) search();
 }
 
 // Asking.
