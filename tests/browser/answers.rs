@@ -107,3 +107,28 @@ async fn what_is_not_remembered_is_not_said_to_be_unsent() {
     assert!(said.contains("too old") && !said.contains("Nothing sent"), "{said}");
     assert_clean(&browser, &forwarder).await;
 }
+
+#[tokio::test]
+async fn a_filter_that_is_in_force_can_be_seen_and_taken_back() {
+    let (_intake, forwarder) = busy().await;
+    let browser = Browser::start().await;
+    browser.open(&forwarder.admin_url("/")).await;
+    browser.shows("#connection-rows", "403").await;
+    let filter = |value: &str| {
+        format!(
+            "const box = document.querySelector('#filter'); box.value = '{value}'; box.dispatchEvent(new Event('input'))"
+        )
+    };
+    browser.run(&filter("market_8")).await;
+    browser.shows("#connections-said", "1 shown").await;
+    let mut told = status(&forwarder).await;
+    told["connections"].as_array_mut().unwrap().truncate(3);
+    told["connections_total"] = json!(3);
+    tell(&browser, &told).await;
+    browser.shows("#connections-said", "3 connections").await;
+    let is_shown = "return document.querySelector('#filter-box').checkVisibility()";
+    assert_eq!(browser.run(is_shown).await, true);
+    browser.run(&filter("")).await;
+    assert_eq!(browser.run("return document.querySelectorAll('#connection-rows tr').length").await, 3);
+    assert_eq!(browser.run(is_shown).await, false);
+}

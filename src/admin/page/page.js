@@ -296,7 +296,7 @@ function showConnections(all) {
     (wanted ? `, ${number(found.length)} shown` : "") +
     (isPart && !wanted ? `; these ${number(all.length)} are those in trouble and the busiest` : "") +
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
-  $("filter-box").hidden = total < FILTER_FROM;
+  $("filter-box").hidden = total < FILTER_FROM && !wanted;
   // What does not show is left out, so that a row is made anew only when it looks different.
   const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
     ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
