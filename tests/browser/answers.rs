@@ -132,3 +132,46 @@ async fn a_filter_that_is_in_force_can_be_seen_and_taken_back() {
     assert_eq!(browser.run("return document.querySelectorAll('#connection-rows tr').length").await, 3);
     assert_eq!(browser.run(is_shown).await, false);
 }
+
+#[tokio::test]
+async fn a_result_stands_under_its_own_query_and_holds_nothing_up() {
+    let (intake, forwarder, browser, _) = looked_at().await;
+    forwarder.push_accepted(sends("a", "emea", 9, 0, &campaign("1", "Weekly"))).await;
+    intake.wait_for_sends(9).await;
+    type_search(&browser, "weekly").await;
+    browser.shows("#results", "reaches Datadog").await;
+    browser.shows("#past", "all accepted by Datadog").await;
+    let instead = |answer: &str| {
+        format!(
+            "window.real ??= window.fetch; window.asked = 0; window.fetch = (url, options) => {{ \
+               if (/search\\?/.test(String(url))) return {answer}; window.asked += 1; return window.real(url, options); }}"
+        )
+    };
+    browser.run(&instead("Promise.resolve(new Response('busy', { status: 503 }))")).await;
+    type_search(&browser, "monthly").await;
+    browser.shows("#search-said", "The search had no answer; it is tried again.").await;
+    let results =
+        "return document.querySelector('#results').innerText + document.querySelector('#past').innerText";
+    assert_eq!(browser.text(results).await, "");
+    assert_eq!(browser.seen("#past-said").await, "");
+
+    browser.run("window.fetch = window.real").await;
+    type_search(&browser, "weekly").await;
+    browser.shows("#results", "reaches Datadog").await;
+    browser.run(&instead("new Promise(() => {})")).await;
+    type_search(&browser, "daily").await;
+    browser.shows("#search-said", "Searching …").await;
+    assert_eq!(browser.text(results).await, "");
+    support::eventually("the status is asked for all the same", async || {
+        (browser.run("return window.asked").await.as_u64() >= Some(3)).then_some(())
+    })
+    .await;
+    assert_eq!(browser.seen("#fresh").await, "live");
+}
+
+#[tokio::test]
+async fn what_is_not_answered_for_long_is_not_called_live() {
+    let (_intake, _forwarder, browser, _) = looked_at().await;
+    browser.run("window.fetch = () => new Promise(() => {})").await;
+    browser.shows("#fresh", "no answer for ").await;
+}

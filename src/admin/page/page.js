@@ -25,7 +25,7 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 
 const $ = (id) => document.getElementById(id);
 const view = {
-  status: null, wantsAll: false, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
+  status: null, wantsAll: false, isAsking: false, answeredAt: 0, lookedAt: Date.now(), wait: POLL, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
   query: "", found: "", isSearching: false,
 };
 
@@ -563,7 +563,9 @@ async function search() {
 
 function showFreshness() {
   const fresh = $("fresh");
-  const stale = view.failures > 0;
+  // Whoever comes back to the page is not told of the time in which nobody looked.
+  const silence = Date.now() - Math.max(view.answeredAt, view.lookedAt);
+  const stale = view.failures > 0 || (!document.hidden && silence > 3 * view.wait);
   fresh.classList.toggle("stale", stale);
   if (!stale) {
     say(fresh, document.hidden ? "paused" : "live");
@@ -591,8 +593,10 @@ async function poll() {
     view.answeredAt = Date.now();
     view.failures = 0;
     show(view.status);
-    if (view.query) await search();
+    // Not waited for: it may read a disk that hangs.
+    if (view.query) search();
     if (text.length > LARGE_BYTES) wait = POLL_LARGE;
+    view.wait = wait;
   } catch (error) {
     view.failures += 1;
     wait = Math.min(POLL * 2 ** view.failures, POLL_FAILED_MAX);
@@ -645,6 +649,7 @@ function start() {
     heading.querySelector("button").addEventListener("click", () => sortBy(heading));
   }
   document.addEventListener("visibilitychange", () => {
+    view.lookedAt = Date.now();
     if (!document.hidden) poll();
     showFreshness();
   });
