@@ -175,3 +175,21 @@ async fn what_is_not_answered_for_long_is_not_called_live() {
     browser.run("window.fetch = () => new Promise(() => {})").await;
     browser.shows("#fresh", "no answer for ").await;
 }
+
+#[tokio::test]
+async fn of_the_time_before_the_start_nothing_is_told() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    (told["uptime_seconds"], told["busiest"]) = (json!(606), json!({"campaigns": [], "steps": []}));
+    tell(&browser, &told).await;
+    browser.shows("#campaigns-said", "No campaign has sent since the start 10 minutes ago.").await;
+    browser.shows("#steps-said", "No Canvas step has sent since the start 10 minutes ago.").await;
+    let words = chart_words(&browser).await;
+    assert!(words.contains("since the start 10 minutes ago") && !words.contains("hour"), "{words}");
+    // A line of ten minutes.
+    let points = "return document.querySelector('#chart .line.counted').getAttribute('d').split('L').length";
+    assert_eq!(browser.run(points).await, 60);
+    told["uptime_seconds"] = json!(7_200);
+    tell(&browser, &told).await;
+    browser.shows("#campaigns-said", "No campaign has sent in the last hour.").await;
+    assert!(chart_words(&browser).await.contains("In that hour 0 were counted"));
+}

@@ -132,21 +132,22 @@ const pairs = (parent, items) =>
 
 // Lines.
 
-function path(values, width, height, max, closed) {
-  const step = width / Math.max(1, values.length - 1);
+/** Ends at the right edge, wherever it begins. */
+function path(values, width, height, max, closed, step = width / Math.max(1, values.length - 1)) {
+  const begin = width - (values.length - 1) * step;
   const points = values.map((value, at) =>
-    `${(at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
+    `${(begin + at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
   const line = `M${points.join("L")}`;
-  return closed ? `${line}L${width} ${height}L0 ${height}Z` : line;
+  return closed ? `${line}L${width} ${height}L${begin.toFixed(1)} ${height}Z` : line;
 }
 
 /** A line only where there is something, and on its way there. */
-function gaps(values, width, height, max) {
-  const step = width / Math.max(1, values.length - 1);
+function gaps(values, width, height, max, step) {
+  const begin = width - (values.length - 1) * step;
   let isDrawn = false;
   return values.map((value, at) => {
     const is = value > 0 || values[at - 1] > 0 || values[at + 1] > 0;
-    const point = is ? `${isDrawn ? "L" : "M"}${(at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
+    const point = is ? `${isDrawn ? "L" : "M"}${(begin + at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
     isDrawn = is;
     return point;
   }).join("");
@@ -168,6 +169,9 @@ function ceiling(value) {
   return [1, 2, 4, 5, 10].map((factor) => factor * power).find((top) => top >= value) ?? value;
 }
 
+/** Since when anything is known, where that is less than an hour. */
+const sinceStart = ({ uptime_seconds: uptime }) => (uptime < 3_600 ? `since the start ${ago(uptime)} ago` : "");
+
 /** Sends are accepted a flush at a time: three slots on either side make that a line. */
 function smooth(values) {
   return values.map((_, at) => {
@@ -177,22 +181,24 @@ function smooth(values) {
 }
 
 function showHour({ rates, ...status }) {
-  // The slot that is still filling would always hang down.
-  const series = (name) => smooth(rates[name].slice(0, -1).map((sends) => sends / rates.slot_seconds));
+  // The slot that is still filling would always hang down, and of those before the start nothing is known.
+  const known = Math.max(2, Math.floor(status.uptime_seconds / rates.slot_seconds) + 1);
+  const series = (name) => smooth(rates[name].slice(-known).slice(0, -1).map((sends) => sends / rates.slot_seconds));
   const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
   const peak = Math.max(...counted, ...accepted, ...dropped);
   const top = Math.max(1, ceiling(peak));
   const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
-  const words = `Sends a second over the last hour: at most ${perSecond(peak)}. In that hour ` +
+  const since = sinceStart(status);
+  const words = `Sends a second ${since || "over the last hour"}: at most ${perSecond(peak)}. ${since ? "Since then" : "In that hour"} ` +
     `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[dryRuns(status)]}, ${number(total("dropped"))} dropped.`;
   say($("accepted-legend"), ACCEPTED_BY[dryRuns(status)]);
-  const W = 720, H = 180;
+  const W = 720, H = 180, step = W / (rates.counted.length - 2);
   const shape = (name, values, closed) =>
-    draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed) });
+    draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed, step) });
   const svg = draw("svg", { viewBox: `0 -2 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
     ...[0, 0.5, 1].map((part) => draw("line", { class: "grid", x1: 0, x2: W, y1: H * part, y2: H * part })),
     shape("accepted", accepted, true), shape("counted", counted, false), shape("accepted", accepted, false));
-  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top) }));
+  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top, step) }));
   const ticks = (name, texts) => make("div", { class: name, "aria-hidden": "true" }, ...texts.map((text) => make("span", {}, text)));
   const times = [60, 45, 30, 15].map((minutes) => clock(rates.end - minutes * 60).slice(0, 5));
   $("chart").replaceChildren(make("div", { class: "plot" },
@@ -420,8 +426,9 @@ function show(status) {
   showHead(status);
   showHour(status);
   showConnections(status.connections);
-  showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
-  showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
+  const lately = sinceStart(status) || "in the last hour";
+  showBusy("campaigns", status.busiest.campaigns, `No campaign has sent ${lately}.`);
+  showBusy("steps", status.busiest.steps, `No Canvas step has sent ${lately}.`);
   showReconcile(status.reconcile);
   showQueue(status.queue);
   showBooks(status);
