@@ -193,3 +193,20 @@ async fn of_the_time_before_the_start_nothing_is_told() {
     browser.shows("#campaigns-said", "No campaign has sent in the last hour.").await;
     assert!(chart_words(&browser).await.contains("In that hour 0 were counted"));
 }
+
+#[tokio::test]
+async fn the_most_that_was_counted_is_told_as_it_was() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    told["uptime_seconds"] = json!(7_200);
+    for slot in [300, 358] {
+        let mut counted = vec![0; 360];
+        counted[slot] = 9_000;
+        (told["rates"]["counted"], told["rates"]["accepted"]) = (json!(counted), json!(counted));
+        tell(&browser, &told).await;
+        let words = support::eventually("the chart tells of it", async || {
+            Some(chart_words(&browser).await).filter(|words| words.contains("9,000 were counted"))
+        })
+        .await;
+        assert!(words.contains("at most 900 counted"), "{words}");
+    }
+}

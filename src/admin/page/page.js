@@ -172,7 +172,7 @@ function ceiling(value) {
 /** Since when anything is known, where that is less than an hour. */
 const sinceStart = ({ uptime_seconds: uptime }) => (uptime < 3_600 ? `since the start ${ago(uptime)} ago` : "");
 
-/** Sends are accepted a flush at a time: three slots on either side make that a line. */
+/** Sends are accepted, or dropped, a flush at a time: three slots on either side make that a line. */
 function smooth(values) {
   return values.map((_, at) => {
     const around = values.slice(Math.max(0, at - 3), at + 4);
@@ -183,19 +183,19 @@ function smooth(values) {
 function showHour({ rates, ...status }) {
   // The slot that is still filling would always hang down, and of those before the start nothing is known.
   const known = Math.max(2, Math.floor(status.uptime_seconds / rates.slot_seconds) + 1);
-  const series = (name) => smooth(rates[name].slice(-known).slice(0, -1).map((sends) => sends / rates.slot_seconds));
-  const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
-  const peak = Math.max(...counted, ...accepted, ...dropped);
-  const top = Math.max(1, ceiling(peak));
+  const series = (name) => rates[name].slice(-known).slice(0, -1).map((sends) => sends / rates.slot_seconds);
+  const counted = series("counted"), [accepted, dropped] = ["accepted", "dropped"].map((name) => smooth(series(name)));
+  const top = Math.max(1, ceiling(Math.max(...counted, ...accepted, ...dropped)));
   const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
   const since = sinceStart(status);
-  const words = `Sends a second ${since || "over the last hour"}: at most ${perSecond(peak)}. ${since ? "Since then" : "In that hour"} ` +
+  const words = `Sends a second ${since || "over the last hour"}: at most ${perSecond(Math.max(...counted))} counted. ${since ? "Since then" : "In that hour"} ` +
     `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[dryRuns(status)]}, ${number(total("dropped"))} dropped.`;
   say($("accepted-legend"), ACCEPTED_BY[dryRuns(status)]);
   const W = 720, H = 180, step = W / (rates.counted.length - 2);
   const shape = (name, values, closed) =>
     draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed, step) });
   const svg = draw("svg", { viewBox: `0 -2 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+    draw("title", {}, `Counted: every ${rates.slot_seconds} s. Accepted and dropped come a flush at a time: averaged over ${7 * rates.slot_seconds} s.`),
     ...[0, 0.5, 1].map((part) => draw("line", { class: "grid", x1: 0, x2: W, y1: H * part, y2: H * part })),
     shape("accepted", accepted, true), shape("counted", counted, false), shape("accepted", accepted, false));
   if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top, step) }));
