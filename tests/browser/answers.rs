@@ -210,3 +210,29 @@ async fn the_most_that_was_counted_is_told_as_it_was() {
         assert!(words.contains("at most 900 counted"), "{words}");
     }
 }
+
+#[tokio::test]
+async fn a_rate_that_changes_is_read_to_nobody_and_a_change_of_state_is() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    let observe = "window.spoken = []; for (const one of document.querySelectorAll('[role=status], [aria-live]')) \
+                   new MutationObserver(() => window.spoken.push(one.textContent)) \
+                     .observe(one, { childList: true, characterData: true, subtree: true })";
+    browser.run(observe).await;
+    let spoken = async || browser.run("return window.spoken").await;
+    for rate in ["410 a second", "411 a second", "412 a second"] {
+        told["headline"] = json!({"state": "flowing", "words": format!("Sends flow: {rate}"), "others": 0});
+        tell(&browser, &told).await;
+        browser.shows("#headline", rate).await;
+    }
+    assert_eq!(spoken().await, json!(["Sends flow: 410 a second"]));
+    let words = "Sends of acme are being dropped: HTTP 403 (API key refused)";
+    told["headline"] =
+        json!({"state": "trouble", "words": words, "cause": "http_403", "connection": "acme", "others": 0});
+    tell(&browser, &told).await;
+    browser.shows("#headline", words).await;
+    assert_eq!(spoken().await, json!(["Sends flow: 410 a second", words]));
+    browser.run("window.fetch = async () => { throw new TypeError('gone') }").await;
+    browser.shows("#headline", "The forwarder does not answer").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(spoken().await[2], "The forwarder does not answer");
+}

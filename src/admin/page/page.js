@@ -26,7 +26,7 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 const $ = (id) => document.getElementById(id);
 const view = {
   status: null, wantsAll: false, isAsking: false, answeredAt: 0, lookedAt: Date.now(), wait: POLL, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
-  query: "", found: "", isSearching: false,
+  query: "", found: "", isSearching: false, announced: "",
 };
 
 // Words.
@@ -207,11 +207,19 @@ function showHour({ rates, ...status }) {
 
 // Parts of the page.
 
+/** Has the headline read out where it says something else: not for a rate, which changes all the time. */
+function announce(state, words) {
+  if (view.announced === state) return;
+  view.announced = state;
+  say($("news"), words);
+}
+
 function showHead(status) {
-  const { state, words } = status.headline;
+  const { state, words, cause, connection } = status.headline;
   set($("hero"), "data-state", state);
   say($("badge"), BADGES[state] ?? "?");
   say($("headline"), words);
+  announce(`${state} ${cause ?? ""} ${connection ?? ""}`, words);
   say($("version"), `version ${status.version}`);
   say($("uptime"), `up for ${ago(status.uptime_seconds)}`);
   document.title = `${BADGES[state] ?? "?"} ${words} – braze-datadog`;
@@ -584,6 +592,7 @@ function showFreshness() {
   set($("hero"), "data-state", "unknown");
   say($("badge"), BADGES.unknown);
   say($("headline"), "The forwarder does not answer");
+  announce("no answer", "The forwarder does not answer");
   document.title = "? no answer – braze-datadog";
 }
 
