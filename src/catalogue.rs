@@ -28,6 +28,9 @@ use event_lanes::stats::DropReason;
 use send_counts::aggregate::Aggregator;
 use send_history::{FlushedSends, SendHistory};
 
+/// How many of the busiest are told, of each kind.
+pub const BUSIEST_MAX: usize = 20;
+
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatalogueLimits {
@@ -46,7 +49,7 @@ impl Default for CatalogueLimits {
     /// each. No setting: with more series than that, people look for one in use, and those are kept. Tags can be six times
     /// as long as usual; the limit in bytes bounds that.
     fn default() -> Self {
-        Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: 20, results_max: 50 }
+        Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: BUSIEST_MAX, results_max: 50 }
     }
 }
 
@@ -105,7 +108,7 @@ pub struct SearchHits {
     pub left_out: usize,
 }
 
-/// The busiest, each list from the busiest on.
+/// The busiest, each list from the busiest on; behind the busiest of the last flush are those that will be while nothing is sent.
 #[derive(Debug, Clone, Default)]
 pub struct BusiestLately {
     /// Campaigns, with their last hour.

@@ -9,8 +9,8 @@ use admin_api::{
 };
 
 use super::rates::{Hour, SLOT_SECONDS, Sends};
-use crate::catalogue::BusiestLately;
 use crate::catalogue::trend::Trend;
+use crate::catalogue::{BUSIEST_MAX, BusiestLately};
 use event_lanes::stats::{Books, CollapsingTag, ConnectionBooks, Histogram, UNROUTED};
 use send_history::HistoryState;
 
@@ -35,8 +35,7 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
     }
 }
 
-/// The campaigns and Canvas steps that were busiest at the last flush, with their sends in the last hour as of the Unix second
-/// `now`, busiest first.
+/// The campaigns and Canvas steps that are busiest as of the Unix second `now`, with their sends in the last hour, busiest first.
 pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
     let told = |all: &[(BusyCampaign, Trend)]| {
         let busy = |(busy, trend): &(BusyCampaign, Trend)| BusyCampaign {
@@ -46,6 +45,7 @@ pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
         };
         let mut told: Vec<_> = all.iter().map(busy).filter(|busy| busy.sends > 0).collect();
         told.sort_by_key(|busy| Reverse(busy.sends));
+        told.truncate(BUSIEST_MAX);
         told
     };
     Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
@@ -206,6 +206,9 @@ pub(super) mod tests {
         };
         assert_eq!(told(1800), [("a".to_owned(), 95), ("b".to_owned(), 60), ("c".to_owned(), 50)]);
         assert_eq!(told(HOUR), [("b".to_owned(), 60), ("a".to_owned(), 5)]);
+        let campaigns = (0..70).map(|sends| busy("many", &[(0, sends)])).collect();
+        let many = busiest(&BusiestLately { campaigns, ..BusiestLately::default() }, 60).campaigns;
+        assert_eq!((many.len(), many[0].sends), (BUSIEST_MAX, 69));
     }
 
     #[test]

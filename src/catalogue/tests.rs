@@ -155,6 +155,31 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
     assert_eq!(catalogue.search("monthly").found[0].sends, 33);
 }
 
+/// Without sends there is no flush, for an hour or more.
+#[test]
+fn what_is_busiest_once_others_are_too_long_ago_is_among_the_busiest_of_the_last_flush() {
+    let layout = layout(&[]);
+    let flushed = |flushes: &[(usize, u64, u64)]| {
+        let (catalogue, mut number) = (Catalogue::default(), 0);
+        for (campaigns, count, at) in flushes {
+            let ids: Vec<String> =
+                (number..number + campaigns).map(|number| format!("id-{number}")).collect();
+            let fields: Vec<[(Field, &str); 1]> = ids.iter().map(|id| [(Field::CampaignId, &**id)]).collect();
+            let sent: Vec<_> = fields.iter().map(|fields| (&fields[..], *count, *at)).collect();
+            note(&catalogue, &cut(&layout, &sent), *at);
+            number += campaigns;
+        }
+        let busiest = catalogue.busiest();
+        move |now| busiest.campaigns.iter().filter(|(_, trend)| trend.sum(now) > 0).count()
+    };
+    let told = flushed(&[(60, 10, NOW), (60, 6, NOW + 1_500), (60, 2, NOW + 2_700)]);
+    let at = [3_500, 3_700, 5_200, 6_400].map(|seconds| told(NOW + seconds));
+    assert_eq!(at, [180, 120, 60, 0]);
+    // However many there are, it is not said that there is none.
+    let told = flushed(&[(500, 10, NOW), (1, 5, NOW + 1_800)]);
+    assert_eq!([1_800, 3_700].map(|seconds| told(NOW + seconds)), [201, 1]);
+}
+
 /// A step of one Canvas, with these names of both.
 const fn step(canvas: &'static str, name: &'static str) -> [(Field, &'static str); 4] {
     [
