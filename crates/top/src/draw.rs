@@ -277,8 +277,18 @@ fn books(status: &Status, width: u16, paint: Paint) -> Vec<Line<'static>> {
     if !more.is_empty() {
         lines.push(Line::raw(format!("   {more}")));
     }
-    if let Some(trouble) = &queue.trouble {
-        lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
+    let reload = &status.last_reload;
+    let refused = [
+        ("", queue.trouble.as_ref()),
+        ("the configuration was refused: ", reload.refused_because.as_ref()),
+        ("files of the push port were refused: ", reload.push_files_refused_because.as_ref()),
+        (
+            "the history of sends is not kept: ",
+            status.history.as_ref().and_then(|kept| kept.trouble.as_ref()),
+        ),
+    ];
+    for (what, why) in refused.into_iter().filter_map(|(what, why)| Some((what, why?))) {
+        lines.push(Line::styled(format!("   {what}{}", clean(why)), paint.style(FlowState::Trouble)));
     }
     lines
 }
@@ -368,6 +378,7 @@ fn connection_details(one: &ConnectionStatus) -> String {
     {
         parts.push(last.outcome.clone());
     }
+    parts.extend(one.refused.clone());
     parts.extend(
         one.sends.dropped_by_reason.iter().map(|(reason, sends)| format!("{} {reason}", grouped(*sends))),
     );
@@ -399,7 +410,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::ChartDay;
+    use admin_api::{ChartDay, HistoryStatus};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -531,6 +542,27 @@ mod tests {
             &text(&acme, 120, 30),
             &[
                 "2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more",
+            ],
+        );
+    }
+
+    #[test]
+    fn why_a_configuration_was_refused_is_told() {
+        let mut status = answer();
+        status.connections.truncate(1);
+        status.connections[0].refused = Some("Bad Name.toml: no name".into());
+        status.last_reload.refused_because = Some("flush.interval: no duration".into());
+        status.last_reload.push_files_refused_because = Some("tls.key: of another".into());
+        status.history = Some(HistoryStatus { trouble: Some("in use".into()), ..HistoryStatus::default() });
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert_shows(&text(&state, 120, 30), &["Bad Name.toml: no name"]);
+        assert_shows(
+            &text(&TopState { pane: Pane::Books, ..state }, 120, 30),
+            &[
+                "the configuration was refused: flush.interval: no duration",
+                "files of the push port were refused: tls.key: of another",
+                "the history of sends is not kept: in use",
             ],
         );
     }

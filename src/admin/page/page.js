@@ -240,6 +240,13 @@ function showHead(status) {
   });
 }
 
+/** Why something of the configuration is not in force, and why there is no history: it is told by no connection. */
+function showRefusals({ last_reload: reload, history }) {
+  const all = [["The configuration was refused", reload.refused_because], ["Files of the push port were refused", reload.push_files_refused_because],
+    ["The history of sends is not kept", history?.trouble]].filter(([, why]) => why);
+  list($("refusals"), all, ([what]) => what, ([what, why]) => make("li", { class: "sub bad" }, `${what}: `, foreign(why)));
+}
+
 /** How many of the connections are dry runs. What these have printed the books count as accepted. */
 const dryRuns = ({ connections_dry_run: dry, connections_total: total }) => (!dry ? "none" : dry === total ? "all" : "some");
 /** The same of sends. */
@@ -277,6 +284,7 @@ function connectionRow(connection) {
   const name = make("th", { scope: "row" }, foreign(connection.name),
     make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run" : ""}`));
   const outcome = make("td", {}, make("span", { class: `state ${connection.state}` }, connection.words));
+  if (connection.refused) outcome.append(make("span", { class: "sub" }, foreign(connection.refused)));
   if (connection.state === "trouble" && connection.last_outcome) {
     outcome.append(make("span", { class: "sub" }, foreign(connection.last_outcome.outcome.slice(0, 300))));
   }
@@ -312,8 +320,8 @@ function showConnections(all) {
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
   $("filter-box").hidden = total < FILTER_FROM && !wanted;
   // What does not show is left out, so that a row is made anew only when it looks different.
-  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
-    ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, refused, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
+    ({ name, site, dry_run, state, words, refused, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
       key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
   const left = (isPart && !wanted ? total : found.length) - view.rows;
@@ -432,6 +440,7 @@ function showReconcile(reconcile) {
 
 function show(status) {
   showHead(status);
+  showRefusals(status);
   showHour(status);
   showConnections(status.connections);
   const lately = sinceStart(status) || "in the last hour";
