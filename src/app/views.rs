@@ -341,6 +341,7 @@ impl Watched {
             sends: status::sends(&books),
             last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {
                 outcome,
+                dropped: books.last_dropped.map(|reason| reason.label().to_owned()),
                 at,
                 seconds_ago: now.saturating_sub(at),
             }),

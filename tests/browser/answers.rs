@@ -236,3 +236,41 @@ async fn a_rate_that_changes_is_read_to_nobody_and_a_change_of_state_is() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(spoken().await[2], "The forwarder does not answer");
 }
+
+#[tokio::test]
+async fn why_a_configuration_was_refused_is_told_and_no_outcome_that_is_well_stands_below_trouble() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    let reason =
+        "conns/Bad Name.toml: connections.<i>Bad Name</i>: a name is lower-case letters, digits and _";
+    let mut misnamed = told["connections"][0].clone();
+    (misnamed["name"], misnamed["state"]) = (json!("_misnamed"), json!("trouble"));
+    misnamed["words"] = json!("left out: its configuration is wrong");
+    (misnamed["refused"], misnamed["last_outcome"]) = (json!(reason), Value::Null);
+    let acme = &mut told["connections"][0];
+    (acme["state"], acme["words"]) =
+        (json!("trouble"), json!("6 sends were dropped lately: too far in the future for Datadog"));
+    acme["last_outcome"] = json!({"outcome": "accepted", "dropped": null, "at": 1, "seconds_ago": 2});
+    told["connections"].as_array_mut().unwrap().push(misnamed);
+    told["connections_total"] = json!(2);
+    told["last_reload"]["refused_because"] = json!("flush.interval: \"10\" is no duration");
+    told["last_reload"]["push_files_refused_because"] = json!("tls.key: is not the certificate's");
+    told["history"] = json!({"trouble": "its file is used by another process", "objects": 0});
+    let busy = json!({"connection": "acme", "id": "8a3f", "name": "   ", "canvas": " ", "sends": 3, "minutes": vec![1; 60]});
+    told["busiest"]["campaigns"] = json!([busy]);
+    tell(&browser, &told).await;
+    let rows = browser.shows("#connection-rows", reason).await;
+    assert!(!rows.lines().any(|line| line.trim() == "accepted"), "{rows}");
+    let hero = browser.seen("#hero").await;
+    for told in [
+        "The configuration was refused: flush.interval: \"10\" is no duration",
+        "Files of the push port were refused: tls.key: is not the certificate's",
+        "The history of sends is not kept: its file is used by another process",
+    ] {
+        assert!(hero.contains(told), "{told} is not in {hero}");
+    }
+    assert_eq!(browser.seen("#campaigns th bdi").await, "8a3f");
+    told["connections"][0]["last_outcome"] =
+        json!({"outcome": "http_403: 403 Forbidden", "dropped": "http_403", "at": 1, "seconds_ago": 2});
+    tell(&browser, &told).await;
+    browser.shows("#connection-rows", "http_403: 403 Forbidden").await;
+}

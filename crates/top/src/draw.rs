@@ -211,8 +211,8 @@ fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint
 
 fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let row = |busy: &BusyCampaign| {
-        let name = if busy.name.is_empty() { &busy.id } else { &busy.name };
-        let name = if busy.canvas.is_empty() {
+        let name = if busy.name.trim().is_empty() { &busy.id } else { &busy.name };
+        let name = if busy.canvas.trim().is_empty() {
             clean(name)
         } else {
             format!("{} › {}", clean(&busy.canvas), clean(name))
@@ -340,7 +340,10 @@ fn said(found: &SearchAnswer) -> String {
 
 /// A series by its names, or its ids.
 fn title(found: &SeriesMatch) -> String {
-    let value = |key: &str| found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
+    let value = |key: &str| {
+        let value = found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
+        value.filter(|value| !value.trim().is_empty())
+    };
     let step = value("canvas_step_name").or_else(|| value("canvas_step_id"));
     let campaign = value("campaign_name").or_else(|| value("campaign_id"));
     let parts: Vec<&str> = [value("canvas_name"), step, campaign].into_iter().flatten().collect();
@@ -374,7 +377,7 @@ fn connection_details(one: &ConnectionStatus) -> String {
         parts.push(format!("{} printed, not sent", grouped(one.sends.accepted)));
     }
     if one.state == FlowState::Trouble
-        && let Some(last) = &one.last_outcome
+        && let Some(last) = one.last_outcome.as_ref().filter(|last| last.dropped.is_some())
     {
         parts.push(last.outcome.clone());
     }
@@ -410,7 +413,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::{ChartDay, HistoryStatus};
+    use admin_api::{ChartDay, HistoryStatus, OutcomeStatus};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -432,7 +435,7 @@ mod tests {
                  "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "names_total": 2, "group_by": "campaign_id"},
                                 {"tag": "campaign_name:sale", "names": ["Sale"], "same_name": true, "group_by": "campaign_id"}]},
                 {"name": "beta", "site": "US5", "state": "trouble", "words": "403: this key is not valid on US5",
-                 "last_outcome": {"outcome": "http_403: 403 Forbidden"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
+                 "last_outcome": {"outcome": "http_403: 403 Forbidden", "dropped": "http_403"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
             ],
             "busiest": {
                 "campaigns": [{"connection": "acme", "id": "8a3f", "name": "Weekly newsletter", "sends": 90, "minutes": (0..60).collect::<Vec<u64>>()}],
@@ -544,6 +547,19 @@ mod tests {
                 "2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more",
             ],
         );
+    }
+
+    #[test]
+    fn below_trouble_stands_no_outcome_that_is_well_and_a_blank_name_is_none() {
+        let mut status = answer();
+        status.connections[1].last_outcome =
+            Some(OutcomeStatus { outcome: "all of it accepted".into(), ..OutcomeStatus::default() });
+        status.busiest.campaigns[0].name = "   ".into();
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert!(!text(&state, 120, 30).contains("all of it accepted"));
+        let campaigns = text(&TopState { pane: Pane::Campaigns, ..state }, 120, 30);
+        assert_eq!(campaigns.matches("8a3f").count(), 2, "{campaigns}");
     }
 
     #[test]

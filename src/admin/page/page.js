@@ -83,6 +83,9 @@ function draw(name, attributes, ...children) {
   return element;
 }
 
+/** A name, or the id where there is none that is seen. */
+const called = ({ name, id }) => (name ?? "").trim() || id;
+
 /** A name from outside, which may be written from right to left. */
 const foreign = (text, attributes = {}) => make("bdi", attributes, text);
 
@@ -285,7 +288,8 @@ function connectionRow(connection) {
     make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run" : ""}`));
   const outcome = make("td", {}, make("span", { class: `state ${connection.state}` }, connection.words));
   if (connection.refused) outcome.append(make("span", { class: "sub" }, foreign(connection.refused)));
-  if (connection.state === "trouble" && connection.last_outcome) {
+  // What was accepted is no part of the trouble: of a key, a configuration, or sends that are late.
+  if (connection.state === "trouble" && connection.last_outcome?.dropped) {
     outcome.append(make("span", { class: "sub" }, foreign(connection.last_outcome.outcome.slice(0, 300))));
   }
   if (connection.key?.state === "invalid") {
@@ -321,7 +325,7 @@ function showConnections(all) {
   $("filter-box").hidden = total < FILTER_FROM && !wanted;
   // What does not show is left out, so that a row is made anew only when it looks different.
   const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, refused, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
-    ({ name, site, dry_run, state, words, refused, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
+    ({ name, site, dry_run, state, words, refused, last_outcome: state === "trouble" && last_outcome?.dropped ? { outcome: last_outcome.outcome, dropped: last_outcome.dropped } : null,
       key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
   const left = (isPart && !wanted ? total : found.length) - view.rows;
@@ -330,11 +334,11 @@ function showConnections(all) {
 }
 
 function busyRow(busy) {
-  const details = [busy.canvas, busy.name && busy.id, busy.connection].filter(Boolean);
+  const details = [busy.canvas.trim(), busy.name.trim() && busy.id, busy.connection].filter(Boolean);
   const sub = make("span", { class: "sub" });
   details.forEach((text, at) => sub.append(at ? " · " : "", foreign(text)));
   return make("tr", {},
-    make("th", { scope: "row" }, foreign(busy.name || busy.id), sub),
+    make("th", { scope: "row" }, foreign(called(busy)), sub),
     make("td", { class: "line-cell" }, spark(busy.minutes, trend(busy.minutes))),
     make("td", { class: "number" }, number(busy.sends)));
 }
@@ -387,8 +391,8 @@ const percent = (value) => (value === null || value === undefined ? "" : ` (${si
 /** A campaign, a Canvas or a step, in a part of a row. */
 function objectName(object, several) {
   const details = make("span", { class: "sub" }, OBJECT_KINDS[object.kind] ?? object.kind,
-    ...[object.canvas_name, object.name && object.id, several && object.connection].filter(Boolean).flatMap((text) => [" · ", foreign(text)]));
-  return [foreign(object.name || object.id || "without an id"), details];
+    ...[object.canvas_name, object.name.trim() && object.id, several && object.connection].filter(Boolean).flatMap((text) => [" · ", foreign(text)]));
+  return [foreign(called(object) || "without an id"), details];
 }
 
 function workspaceItem({ several, ...one }) {
@@ -454,7 +458,7 @@ function show(status) {
 
 // Search.
 
-const named = (result, key) => result.tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1);
+const named = (result, key) => result.tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1).trim() || undefined;
 
 function resultItem(result) {
   const title = [named(result, "canvas_name"), named(result, "canvas_step_name") ?? named(result, "canvas_step_id"),
@@ -510,8 +514,8 @@ function dayBars(days) {
 
 function pastItem(object) {
   const name = make("span", { class: "name" });
-  [object.canvas_name, object.name || object.id].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
-  const details = make("span", { class: "wide sub" }, `${OBJECT_KINDS[object.kind] ?? object.kind} · `, ...(object.name && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
+  [object.canvas_name.trim(), called(object)].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
+  const details = make("span", { class: "wide sub" }, `${OBJECT_KINDS[object.kind] ?? object.kind} · `, ...(object.name.trim() && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
   return make("li", {}, name, details,
     make("span", { class: "wide" }, make("span", { class: `state ${object.state}` }, object.words)),
     make("span", { class: "wide sub" }, object.comparison),
