@@ -26,7 +26,7 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 const $ = (id) => document.getElementById(id);
 const view = {
   status: null, wantsAll: false, isAsking: false, answeredAt: 0, lookedAt: Date.now(), wait: POLL, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
-  query: "", found: "", isSearching: false, announced: "",
+  query: "", found: null, isSearching: false, announced: "",
 };
 
 // Words.
@@ -231,7 +231,7 @@ function showHead(status) {
   const balanced = status.books.balanced;
   const troubled = status.connections_in_trouble;
   list($("facts"), [
-    { value: perSecond(minute.accepted / minute.accepted_seconds), words: { ...ACCEPTED_BY, all: "printed, not sent," }[dryRuns(status)] + " a second" },
+    { value: perSecond(minute.accepted / minute.accepted_seconds), words: dryRuns(status) === "all" ? "printed a second, not sent" : `${ACCEPTED_BY[dryRuns(status)]} a second` },
     { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
@@ -562,7 +562,7 @@ async function search() {
   const query = $("search").value.trim();
   if (query !== view.query && query !== view.found) {
     // Nothing stands under a query that is not its own.
-    view.found = "";
+    view.found = null;
     say($("search-said"), query ? "Searching …" : "");
     say($("past-said"), "");
     $("past").replaceChildren();
