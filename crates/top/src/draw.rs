@@ -2,8 +2,8 @@
 
 use admin_api::format::{ago, grouped, span};
 use admin_api::{
-    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
-    SeriesMatch, SettingValue, Status,
+    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SendCounts, SeriesMatch,
+    SettingValue, Status,
 };
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,6 +12,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Sparkline, Wrap};
 
 use crate::cells::{clean, fitting, rate, shortened, sketch};
+use crate::found::{said, search_details, title};
 use crate::state::{Pane, TopState};
 use crate::table::{ColumnWidth, TableCell, TableColumn, table};
 
@@ -331,34 +332,6 @@ fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     table(frame, body, state.row, &columns, rows);
 }
 
-fn said(found: &SearchAnswer) -> String {
-    match found.matches {
-        0 => format!("nothing among {} series", grouped(found.remembered_series)),
-        matches => format!("{} of {} series", grouped(matches), grouped(found.remembered_series)),
-    }
-}
-
-/// A series by its names, or its ids.
-fn title(found: &SeriesMatch) -> String {
-    let value = |key: &str| {
-        let value = found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
-        value.filter(|value| !value.trim().is_empty())
-    };
-    let step = value("canvas_step_name").or_else(|| value("canvas_step_id"));
-    let campaign = value("campaign_name").or_else(|| value("campaign_id"));
-    let parts: Vec<&str> = [value("canvas_name"), step, campaign].into_iter().flatten().collect();
-    if parts.is_empty() { clean(&found.tags.join(" ")) } else { clean(&parts.join(" › ")) }
-}
-
-fn search_details(found: &SearchAnswer, row: usize) -> Option<String> {
-    if let Some(one) = found.objects.get(row) {
-        let (kind, id, words, comparison) = (one.kind.label(), &one.id, &one.words, &one.comparison);
-        return Some(format!("{}: {kind} {id}  {words}  {comparison}", one.connection));
-    }
-    let series = found.results.get(row - found.objects.len())?;
-    Some(format!("{}: {}", series.connection, series.tags.join("  ")))
-}
-
 /// The details of the selected row.
 fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
@@ -413,7 +386,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::{ChartDay, HistoryStatus, OutcomeStatus};
+    use admin_api::{ChartDay, HistoryStatus, OutcomeStatus, SearchAnswer};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
