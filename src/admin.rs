@@ -8,6 +8,7 @@ mod page;
 pub mod process_usage;
 pub mod prometheus;
 pub mod rates;
+pub mod search;
 pub mod status;
 
 use std::fmt;

@@ -15,6 +15,7 @@ mod query;
 pub mod trend;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -26,6 +27,9 @@ use self::trend::Trend;
 use event_lanes::stats::DropReason;
 use send_counts::aggregate::Aggregator;
 use send_history::{FlushedSends, SendHistory};
+
+/// How many of the busiest are told, of each kind.
+pub const BUSIEST_MAX: usize = 20;
 
 /// How much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,7 @@ impl Default for CatalogueLimits {
     /// each. No setting: with more series than that, people look for one in use, and those are kept. Tags can be six times
     /// as long as usual; the limit in bytes bounds that.
     fn default() -> Self {
-        Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: 20, results_max: 50 }
+        Self { series_max: 50_000, bytes_max: 32 << 20, busiest_max: BUSIEST_MAX, results_max: 50 }
     }
 }
 
@@ -55,10 +59,21 @@ const SERIES_AT_ONCE: usize = 4_096;
 /// The outcome of the last request with a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastOutcome {
-    /// `None`: Datadog accepted it.
+    /// `None`: Datadog accepted it, or a dry run has printed it.
     pub dropped: Option<DropReason>,
+    /// Whether its connection was a dry run then.
+    pub is_dry_run: bool,
+    /// Whether its connection has another key or URL since.
+    pub is_redirected: bool,
     /// When, in Unix seconds.
     pub at: u64,
+}
+
+impl LastOutcome {
+    /// Whether a dry run has printed it, and nothing was sent.
+    pub const fn is_printed(&self) -> bool {
+        self.is_dry_run && self.dropped.is_none()
+    }
 }
 
 /// A series that a search found.
@@ -93,7 +108,7 @@ pub struct SearchHits {
     pub left_out: usize,
 }
 
-/// The busiest, each list from the busiest on.
+/// The busiest, each list from the busiest on; behind the busiest of the last flush are those that will be while nothing is sent.
 #[derive(Debug, Clone, Default)]
 pub struct BusiestLately {
     /// Campaigns, with their last hour.
@@ -110,10 +125,18 @@ pub struct Catalogue {
     limits: CatalogueLimits,
     index: Mutex<SearchIndex>,
     /// Not in `index`, so that settling never waits for noting.
-    outcomes: Mutex<Vec<(Tracked, LastOutcome)>>,
+    news: Mutex<Vec<News>>,
     busiest: Mutex<Arc<BusiestLately>>,
     /// `None`: none is kept.
     history: OnceLock<SendHistory>,
+}
+
+/// What the index does not know yet; it is told in this order.
+#[derive(Debug)]
+enum News {
+    Settled(Tracked, LastOutcome),
+    /// Connections, by name, that have another key or URL.
+    Redirected(BTreeSet<Box<str>>),
 }
 
 /// The places of a cut's series in the index, by number.
@@ -141,8 +164,6 @@ pub struct RequestFate {
     pub late: u64,
     /// Sends that were left out as too far ahead.
     pub early: u64,
-    /// The sends were printed by a dry run, and not sent.
-    pub is_printed: bool,
 }
 
 impl NotedSeries {
@@ -165,8 +186,8 @@ impl Catalogue {
     /// An empty one.
     pub fn new(limits: CatalogueLimits) -> Self {
         let index = Mutex::new(SearchIndex::new(limits));
-        let (outcomes, busiest, history) = (Mutex::default(), Mutex::default(), OnceLock::new());
-        Self { limits, index, outcomes, busiest, history }
+        let (news, busiest, history) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { limits, index, news, busiest, history }
     }
 
     /// Sets the history for sends from now on. The first one stays.
@@ -217,15 +238,24 @@ impl Catalogue {
 
     /// Notes the outcome of a request.
     pub fn settle(&self, mut request: Tracked, landing: RequestFate) {
-        let RequestFate { outcome, late, early, is_printed } = landing;
+        let RequestFate { outcome, late, early } = landing;
         if let (Some(history), Some((flushed, series))) = (self.history.get(), request.flushed.take()) {
             let dropped = outcome.dropped.map(DropReason::label);
-            let dropped = if is_printed { Some(send_history::PRINTED) } else { dropped };
+            let dropped = if outcome.is_printed() { Some(send_history::PRINTED) } else { dropped };
             history.land(&flushed, series, dropped, late, early);
         }
-        // A series that was printed has no outcome: nothing was sent.
-        if !is_printed {
-            lock(&self.outcomes).push((request, outcome));
+        lock(&self.news).push(News::Settled(request, outcome));
+    }
+
+    /// Notes that these connections have another key or URL: what the outcomes so far say, they say of the one before.
+    pub fn redirect<'n>(&self, connections: impl Iterator<Item = &'n str>) {
+        let connections: BTreeSet<Box<str>> = connections.map(Into::into).collect();
+        let mut news = lock(&self.news);
+        match news.last_mut() {
+            // However many reloads there are without a flush, each name is in it once.
+            Some(News::Redirected(known)) => known.extend(connections),
+            _ if connections.is_empty() => {}
+            _ => news.push(News::Redirected(connections)),
         }
     }
 
@@ -272,11 +302,14 @@ impl Catalogue {
 
     /// The index, with all known outcomes applied.
     fn settled(&self) -> MutexGuard<'_, SearchIndex> {
-        let outcomes = std::mem::take(&mut *lock(&self.outcomes));
+        let news = std::mem::take(&mut *lock(&self.news));
         let mut index = lock(&self.index);
-        for (request, outcome) in outcomes {
-            for place in request.places {
-                index.settle(place, outcome);
+        for one in news {
+            match one {
+                News::Settled(request, outcome) => {
+                    request.places.into_iter().for_each(|place| index.settle(place, outcome));
+                }
+                News::Redirected(connections) => index.redirect(&connections),
             }
         }
         index

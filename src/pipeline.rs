@@ -334,6 +334,7 @@ impl<I: Intake> Pipeline<I> {
             let before = self.connections.snapshot();
             self.connections.update(connections);
             self.connections.redirected(&before).for_each(|name| self.stats.redirect(name));
+            self.catalogue.redirect(self.connections.redirected(&before));
             let plan = Arc::new(self.connections.plan(layout));
             let receivers = self.connections.receivers_of(before, &plan.router);
             self.cut_for(run, receivers).await?;

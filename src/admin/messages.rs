@@ -10,7 +10,7 @@ use super::rates::Dropping;
 use crate::connection::Connection;
 use event_lanes::stats::{ConnectionBooks, DropReason};
 
-const NOT_SINCE: &str = "nothing was sent since its key or URL was changed";
+pub(super) const NOT_SINCE: &str = "nothing was sent since its key or URL was changed";
 
 /// The state of a connection at the Unix second `now`, and in words.
 pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) -> (FlowState, String) {

@@ -1,19 +1,16 @@
-//! Makes the answers of `/status` and `/search` from the books and the catalogue.
+//! Makes the answer of `/status` from the books and the catalogue.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use admin_api::format::ago;
 use admin_api::{
     BookTotals, Busiest, BusyCampaign, CollapsedTag, ConnectionTotals, FlowState, HistogramTotals,
-    HistoryStatus, Invariant, SearchAnswer, SendCounts, SendRates, SendTotals, SeriesMatch, Status,
+    HistoryStatus, Invariant, SendCounts, SendRates, SendTotals, Status,
 };
 
-use super::history::PastMatches;
-use super::messages;
 use super::rates::{Hour, SLOT_SECONDS, Sends};
 use crate::catalogue::trend::Trend;
-use crate::catalogue::{BusiestLately, SearchHit, SearchHits};
+use crate::catalogue::{BUSIEST_MAX, BusiestLately};
 use event_lanes::stats::{Books, CollapsingTag, ConnectionBooks, Histogram, UNROUTED};
 use send_history::HistoryState;
 
@@ -38,8 +35,7 @@ pub fn rates(hour: &Hour, now: u64) -> SendRates {
     }
 }
 
-/// The campaigns and Canvas steps that were busiest at the last flush, with their sends in the last hour as of the Unix second
-/// `now`, busiest first.
+/// The campaigns and Canvas steps that are busiest as of the Unix second `now`, with their sends in the last hour, busiest first.
 pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
     let told = |all: &[(BusyCampaign, Trend)]| {
         let busy = |(busy, trend): &(BusyCampaign, Trend)| BusyCampaign {
@@ -49,6 +45,7 @@ pub fn busiest(busiest: &BusiestLately, now: u64) -> Busiest {
         };
         let mut told: Vec<_> = all.iter().map(busy).filter(|busy| busy.sends > 0).collect();
         told.sort_by_key(|busy| Reverse(busy.sends));
+        told.truncate(BUSIEST_MAX);
         told
     };
     Busiest { campaigns: told(&busiest.campaigns), steps: told(&busiest.steps) }
@@ -183,123 +180,13 @@ pub fn invariants(books: &Books) -> Vec<Invariant> {
     ]
 }
 
-/// The part of a connection that a search needs.
-#[derive(Debug, Clone, Default)]
-pub struct Destination {
-    /// The name of its site; empty where the connection is gone.
-    pub site: String,
-    /// Whether its sends are printed instead of sent.
-    pub is_dry_run: bool,
-}
-
-/// The result of a search, in the catalogue and in the history, which is kept since `history_since`. `destination_of`
-/// returns where the sends of a connection go.
-pub fn search(
-    query: &str,
-    search: &SearchHits,
-    (history_since, past): (Option<u64>, PastMatches),
-    destination_of: impl Fn(&str) -> Destination,
-    started: u64,
-    now: u64,
-) -> SearchAnswer {
-    let series = |found: &SearchHit| {
-        let (state, words) = verdict(found, &destination_of(&found.connection), now);
-        SeriesMatch {
-            connection: found.connection.clone(),
-            tags: found.tags.clone(),
-            sends: found.sends,
-            last_send: found.last_send,
-            last_send_seconds_ago: now.saturating_sub(found.last_send),
-            state,
-            words,
-            accepted_at: found.accepted_at,
-            minutes: found.trend.as_ref().map(|trend| trend.minutes(now).to_vec()),
-        }
-    };
-    SearchAnswer {
-        query: query.to_owned(),
-        matches: search.matches as u64,
-        results: search.found.iter().map(series).collect(),
-        remembered_series: search.remembered as u64,
-        left_out_series: search.left_out as u64,
-        since: started,
-        objects: past.objects,
-        objects_total: past.objects_total as u64,
-        history_since,
-        history_trouble: past.trouble,
-    }
-}
-
-/// Whether the sends of a series reach Datadog.
-fn verdict(found: &SearchHit, to: &Destination, now: u64) -> (FlowState, String) {
-    let ago = |at: u64| ago(now.saturating_sub(at));
-    if to.is_dry_run {
-        let before = found.accepted_at.map(|at| format!("; last accepted {} ago", ago(at)));
-        let words = format!("dry run: printed, not sent{}", before.unwrap_or_default());
-        return (FlowState::Quiet, words);
-    }
-    match found.outcome {
-        None => (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned()),
-        Some(last) => match last.dropped {
-            None => (FlowState::Flowing, format!("reaches Datadog: accepted {} ago", ago(last.at))),
-            Some(reason) => {
-                let before = match found.accepted_at {
-                    Some(at) => format!("; last accepted {} ago", ago(at)),
-                    None => "; never accepted since the start".to_owned(),
-                };
-                let why = messages::outcome(reason, &to.site);
-                (FlowState::Trouble, format!("does not reach Datadog: {why} ({} ago){before}", ago(last.at)))
-            }
-        },
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use admin_api::ConnectionStatus;
-    use datadog_points::outcome::FailureReason;
     use serde_json::json;
 
     use super::*;
-    use crate::catalogue::LastOutcome;
     use event_lanes::stats::{DropReason, Stats, Tally, Unreadable};
-
-    #[test]
-    fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
-        let found = |dropped, accepted_at| SearchHit {
-            connection: "acme".into(),
-            tags: Vec::new(),
-            sends: 1,
-            last_send: 90,
-            outcome: Some(LastOutcome { dropped, at: 100 }),
-            accepted_at,
-            trend: None,
-        };
-        let eu1 = Destination { site: "EU1".into(), is_dry_run: false };
-        let say = |found: &SearchHit| verdict(found, &eu1, 102);
-        assert_eq!(
-            say(&found(None, Some(100))),
-            (FlowState::Flowing, "reaches Datadog: accepted 2 s ago".into())
-        );
-        let forbidden = found(Some(DropReason::Failed(FailureReason::Http403)), Some(42));
-        let words =
-            "does not reach Datadog: 403: this key is not valid on EU1 (2 s ago); last accepted 1 minute ago";
-        assert_eq!(say(&forbidden), (FlowState::Trouble, words.into()));
-        assert!(
-            say(&found(Some(DropReason::Failed(FailureReason::Timeout)), None))
-                .1
-                .ends_with("never accepted since the start")
-        );
-        assert_eq!(say(&SearchHit { outcome: None, ..forbidden.clone() }).0, FlowState::Quiet);
-
-        // A dry run reaches nobody, whatever came before it.
-        let dry_run = Destination { is_dry_run: true, ..eu1.clone() };
-        let say = |found: &SearchHit| verdict(found, &dry_run, 102);
-        let printed = SearchHit { outcome: None, accepted_at: None, ..forbidden };
-        assert_eq!(say(&printed), (FlowState::Quiet, "dry run: printed, not sent".into()));
-        let words = "dry run: printed, not sent; last accepted 2 s ago";
-        assert_eq!(say(&found(None, Some(100))), (FlowState::Quiet, words.into()));
-    }
 
     #[test]
     fn the_busiest_come_first_as_of_now_although_nothing_was_flushed_since() {
@@ -319,6 +206,9 @@ pub(super) mod tests {
         };
         assert_eq!(told(1800), [("a".to_owned(), 95), ("b".to_owned(), 60), ("c".to_owned(), 50)]);
         assert_eq!(told(HOUR), [("b".to_owned(), 60), ("a".to_owned(), 5)]);
+        let campaigns = (0..70).map(|sends| busy("many", &[(0, sends)])).collect();
+        let many = busiest(&BusiestLately { campaigns, ..BusiestLately::default() }, 60).campaigns;
+        assert_eq!((many.len(), many[0].sends), (BUSIEST_MAX, 69));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::admin::history::{self, HistoryRefusal};
 use crate::admin::process_usage::ProcessUsage;
 use crate::admin::prometheus::{ProcessGauges, prometheus};
 use crate::admin::rates::{Dropping, Rates};
+use crate::admin::search::{self, Destination, SiteAndKey};
 use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
@@ -185,18 +186,27 @@ impl Watched {
     fn search(&self, query: &str, time_zone: &str) -> Result<SearchAnswer, String> {
         let configured = self.connections.borrow().clone();
         let destination_of = |name: &str| {
-            let connection = configured.active.iter().find(|connection| *connection.name == *name);
-            let destination = connection.map(|connection| status::Destination {
-                site: connection.site.name.to_string(),
-                is_dry_run: connection.dry_run,
-            });
-            destination.unwrap_or_default()
+            if let Some(connection) = configured.active.iter().find(|connection| *connection.name == *name) {
+                return Destination::Site(SiteAndKey {
+                    site: connection.site.name.to_string(),
+                    is_dry_run: connection.dry_run,
+                    key_refused: self.key_refused(connection),
+                });
+            }
+            let is_left_out = configured.refused.iter().any(|refused| *refused.name == *name);
+            if is_left_out { Destination::LeftOut } else { Destination::Removed }
         };
         let now = self.clock.unix_seconds();
         let history = self.catalogue.history();
         let since = history.and_then(|history| history.state().since);
         let past = (since, history::search(history, query, time_zone, now)?);
-        Ok(status::search(query, &self.catalogue.search(query), past, destination_of, self.started, now))
+        Ok(search::answer(query, &self.catalogue.search(query), past, destination_of, self.started, now))
+    }
+
+    /// What Datadog says of a connection's key, where it refuses it.
+    fn key_refused(&self, connection: &Connection) -> Option<String> {
+        let key = self.keys.status(&connection.name);
+        (key.state == State::Invalid && !connection.dry_run).then_some(key.words)
     }
 
     fn history(&self, query: &str) -> Result<History, HistoryRefusal> {
@@ -336,6 +346,7 @@ impl Watched {
             sends: status::sends(&books),
             last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {
                 outcome,
+                dropped: books.last_dropped.map(|reason| reason.label().to_owned()),
                 at,
                 seconds_ago: now.saturating_sub(at),
             }),

@@ -19,6 +19,11 @@ pub(super) const CAMPAIGN: usize = 1;
 pub(super) const CANVAS: usize = 2;
 pub(super) const CANVAS_STEP: usize = 3;
 
+/// The busiest are chosen at a flush, and asked for until the next one, which may be an hour later. For those that are too long
+/// ago then, so many times as many are chosen; and the busiest of the last minute, which are told the longest.
+const SPARE: usize = 10;
+const QUIET_SECONDS: u64 = 59 * 60;
+
 /// Where the id begins in a key: behind the connection, whether there is no id, and whether it is a step's.
 const ID: usize = 6;
 
@@ -144,7 +149,7 @@ impl Campaigns {
         self.all.get(slot).map(|campaign| campaign.trend.clone())
     }
 
-    /// The busiest of the last hour with this dimension, busiest first.
+    /// The busiest of the last hour with this dimension, busiest first, and behind them those that will be while nothing is sent.
     pub(super) fn busiest(
         &self,
         dimension: usize,
@@ -152,9 +157,16 @@ impl Campaigns {
         busiest_max: usize,
         connections: &[Box<str>],
     ) -> Vec<(BusyCampaign, Trend)> {
-        let all = self.all.iter().filter(|(_, campaign)| campaign.dimension == dimension);
-        let sums = all.map(|(slot, campaign)| (campaign.trend.sum(now), slot)).filter(|(sum, _)| *sum > 0);
-        let busiest = super::greatest(sums.collect(), busiest_max);
+        let mut busiest: Vec<usize> = Vec::new();
+        for (quiet, greatest_max) in [(0, SPARE * busiest_max), (QUIET_SECONDS, busiest_max)] {
+            let all = self.all.iter().filter(|(_, campaign)| campaign.dimension == dimension);
+            let sums = all.map(|(slot, campaign)| (campaign.trend.sum(now + quiet), slot));
+            for (_, slot) in super::greatest(sums.filter(|(sum, _)| *sum > 0).collect(), greatest_max) {
+                if !busiest.contains(&slot) {
+                    busiest.push(slot);
+                }
+            }
+        }
         let busy = |campaign: &Campaign| {
             let connection = connections.get(campaign.connection).map(ToString::to_string);
             let busy = BusyCampaign {
@@ -166,7 +178,7 @@ impl Campaigns {
             };
             (busy, campaign.trend.clone())
         };
-        busiest.into_iter().filter_map(|(_, slot)| self.all.get(slot).map(busy)).collect()
+        busiest.into_iter().filter_map(|slot| self.all.get(slot).map(busy)).collect()
     }
 }
 

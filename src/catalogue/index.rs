@@ -1,7 +1,7 @@
 //! The remembered series, and which of them make room for others.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
@@ -217,10 +217,23 @@ impl SearchIndex {
         else {
             return;
         };
-        if outcome.dropped.is_none() {
+        if outcome.dropped.is_none() && !outcome.is_printed() {
             entry.accepted_at = Some(outcome.at);
         }
         entry.outcome = Some(outcome);
+    }
+
+    /// Marks the outcomes of these connections' series as those of another key or URL.
+    pub(super) fn redirect(&mut self, names: &BTreeSet<Box<str>>) {
+        let is_meant: Vec<bool> = self.connections.iter().map(|name| names.contains(name)).collect();
+        for (_, entry) in &mut self.entries {
+            let number = tags::connection_of(&entry.key).index();
+            if let Some(outcome) = &mut entry.outcome
+                && is_meant.get(number) == Some(&true)
+            {
+                outcome.is_redirected = true;
+            }
+        }
     }
 
     /// The best matches: exact values first, then the latest sends.

@@ -43,8 +43,13 @@ fn note(catalogue: &Catalogue, cut: &Aggregator, now: u64) -> NotedSeries {
     catalogue.note(cut, ["acme"].into_iter(), now)
 }
 
+/// An outcome that is no dry run's.
+fn outcome(dropped: Option<DropReason>, at: u64) -> LastOutcome {
+    LastOutcome { dropped, is_dry_run: false, is_redirected: false, at }
+}
+
 fn landing(outcome: LastOutcome) -> RequestFate {
-    RequestFate { outcome, late: 0, early: 0, is_printed: false }
+    RequestFate { outcome, late: 0, early: 0 }
 }
 
 const WEEKLY: &[(Field, &str)] =
@@ -91,17 +96,42 @@ fn each_series_has_the_outcome_of_the_request_that_it_was_in() {
     let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);
     let noted = note(&catalogue, &cut, NOW);
     let (first, second) = (noted.track(&[0]), noted.track(&[1]));
-    let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Http403)), at: NOW + 1 };
-    let accepted = LastOutcome { dropped: None, at: NOW + 2 };
+    let dropped = outcome(Some(DropReason::Failed(FailureReason::Http403)), NOW + 1);
+    let accepted = outcome(None, NOW + 2);
     catalogue.settle(second, landing(dropped));
     catalogue.settle(first, landing(accepted));
     let of = |query| catalogue.search(query).found[0].clone();
     assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(accepted), Some(NOW + 2)));
     assert_eq!((of("welcome").outcome, of("welcome").accepted_at), (Some(dropped), None));
     let again = noted.track(&[0]);
-    let dropped = LastOutcome { dropped: Some(DropReason::Failed(FailureReason::Timeout)), at: NOW + 9 };
+    let dropped = outcome(Some(DropReason::Failed(FailureReason::Timeout)), NOW + 9);
     catalogue.settle(again, landing(dropped));
     assert_eq!((of("weekly").outcome, of("weekly").accepted_at), (Some(dropped), Some(NOW + 2)));
+}
+
+#[test]
+fn an_outcome_is_marked_once_its_connection_has_another_key_and_the_next_one_is_not() {
+    let catalogue = Catalogue::default();
+    let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);
+    let noted = note(&catalogue, &cut, NOW);
+    let is_marked = |query| catalogue.search(query).found[0].outcome.map(|outcome| outcome.is_redirected);
+    catalogue.redirect(["acme"].into_iter());
+    catalogue.settle(noted.track(&[0]), landing(outcome(None, NOW)));
+    assert_eq!((is_marked("weekly"), is_marked("welcome")), (Some(false), None));
+    catalogue.redirect(["other"].into_iter());
+    assert_eq!(is_marked("weekly"), Some(false));
+    for _ in 0..3 {
+        catalogue.redirect(["acme"].into_iter());
+    }
+    assert_eq!(lock(&catalogue.news).len(), 1);
+    assert_eq!((is_marked("weekly"), is_marked("welcome")), (Some(true), None));
+    catalogue.settle(noted.track(&[0]), landing(outcome(None, NOW)));
+    assert_eq!(is_marked("weekly"), Some(false));
+
+    let printed = LastOutcome { is_dry_run: true, ..outcome(None, NOW + 7) };
+    catalogue.settle(noted.track(&[0]), landing(printed));
+    let found = catalogue.search("weekly").found[0].clone();
+    assert_eq!((found.outcome, found.accepted_at), (Some(printed), Some(NOW)));
 }
 
 #[test]
@@ -123,6 +153,31 @@ fn the_busiest_are_told_by_kind_with_their_newest_names() {
     assert_eq!(told, [("Welcome", "Onboarding", 2), ("Monthly newsletter", "", 33), ("Other", "", 9)]);
     assert_eq!(catalogue.search("weekly").matches, 0);
     assert_eq!(catalogue.search("monthly").found[0].sends, 33);
+}
+
+/// Without sends there is no flush, for an hour or more.
+#[test]
+fn what_is_busiest_once_others_are_too_long_ago_is_among_the_busiest_of_the_last_flush() {
+    let layout = layout(&[]);
+    let flushed = |flushes: &[(usize, u64, u64)]| {
+        let (catalogue, mut number) = (Catalogue::default(), 0);
+        for (campaigns, count, at) in flushes {
+            let ids: Vec<String> =
+                (number..number + campaigns).map(|number| format!("id-{number}")).collect();
+            let fields: Vec<[(Field, &str); 1]> = ids.iter().map(|id| [(Field::CampaignId, &**id)]).collect();
+            let sent: Vec<_> = fields.iter().map(|fields| (&fields[..], *count, *at)).collect();
+            note(&catalogue, &cut(&layout, &sent), *at);
+            number += campaigns;
+        }
+        let busiest = catalogue.busiest();
+        move |now| busiest.campaigns.iter().filter(|(_, trend)| trend.sum(now) > 0).count()
+    };
+    let told = flushed(&[(60, 10, NOW), (60, 6, NOW + 1_500), (60, 2, NOW + 2_700)]);
+    let at = [3_500, 3_700, 5_200, 6_400].map(|seconds| told(NOW + seconds));
+    assert_eq!(at, [180, 120, 60, 0]);
+    // However many there are, it is not said that there is none.
+    let told = flushed(&[(500, 10, NOW), (1, 5, NOW + 1_800)]);
+    assert_eq!([1_800, 3_700].map(|seconds| told(NOW + seconds)), [201, 1]);
 }
 
 /// A step of one Canvas, with these names of both.
@@ -247,7 +302,7 @@ fn what_was_sent_longest_ago_makes_room_and_then_what_had_the_fewest_sends() {
     let search = catalogue.search("campaign_id");
     assert_eq!((search.matches, search.remembered, search.left_out), (2, 2, 1));
     note(&catalogue, &cut(&layout, &[(&a, 1, NOW), (&c, 1, NOW)]), NOW);
-    catalogue.settle(late, landing(LastOutcome { dropped: None, at: NOW }));
+    catalogue.settle(late, landing(outcome(None, NOW)));
     assert!(catalogue.search("campaign_id").found.iter().all(|found| found.outcome.is_none()));
 }
 

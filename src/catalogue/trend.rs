@@ -65,8 +65,13 @@ impl Trend {
             return 0;
         }
         let earlier = self.earlier.as_ref().map_or(0, |earlier| {
-            let passed = (self.newest + 1..=minute).map(|passed| u64::from(earlier.sends[slot(passed)]));
-            earlier.sum - passed.sum::<u64>()
+            let sends = |minute| u64::from(earlier.sends[slot(minute)]);
+            // Whichever are fewer: the minutes that have passed, or those that are left.
+            if minute.saturating_sub(self.newest) < MINUTES as u64 / 2 {
+                earlier.sum - (self.newest + 1..=minute).map(sends).sum::<u64>()
+            } else {
+                ((minute + 1).saturating_sub(MINUTES as u64)..self.newest).map(sends).sum()
+            }
         });
         u64::from(self.latest) + earlier
     }

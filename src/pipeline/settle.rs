@@ -109,12 +109,16 @@ impl<I: Intake> Pipeline<I> {
                 summary.payloads += 1;
             }
         }
-        let last = LastOutcome { dropped, at: self.clock.unix_seconds() };
+        let last = LastOutcome {
+            dropped,
+            is_dry_run: flight.connection.dry_run,
+            is_redirected: self.connections.is_redirected(&flight.connection),
+            at: self.clock.unix_seconds(),
+        };
         self.stats.settle_own(*own, Some(outside));
         self.stats.settle_own(flight.own.saturating_sub(*own), dropped);
-        let is_printed = is_printed(&flight, dropped);
         let InFlight { claim, connection, own, tracked, .. } = flight;
-        self.catalogue.settle(tracked, RequestFate { outcome: last, late: *late, early: *early, is_printed });
+        self.catalogue.settle(tracked, RequestFate { outcome: last, late: *late, early: *early });
         // Behind the books: who has read the line sees what it says in the metrics and the status, too.
         if let Some(outcome) = outcome {
             tell(&connection, own, sent, outcome);

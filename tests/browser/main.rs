@@ -1,6 +1,7 @@
 //! The page at `/` of the admin port, as people see it: the real binary, a fake intake, real events, and Chromium.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+mod answers;
 mod axe;
 mod browser;
 mod golden;
@@ -104,7 +105,7 @@ async fn one_look_says_that_sends_flow_and_a_search_says_where_a_campaign_is() {
         assert!(!found.contains("Welcome mail"), "{found}");
     }
     browser.run("const box = document.querySelector('#search'); box.value = 'monthly'; box.dispatchEvent(new Event('input'))").await;
-    browser.shows("#search-said", "Nothing sent since").await;
+    browser.shows("#search-said", "None of the 2 series remembered since").await;
     browser.run("document.querySelector('details').open = true").await;
     assert!(browser.shows("#configuration", "flush.interval").await.contains("env:prod"));
     browser.run("const box = document.querySelector('#search'); box.value = 'weekly'; box.dispatchEvent(new Event('input'))").await;

@@ -309,6 +309,33 @@ async fn a_key_that_is_revoked_and_restored_while_the_process_runs_is_shown_so()
     ends_well(forwarder).await;
 }
 
+/// The intake takes points with the key of another site: that they were accepted says nothing then.
+#[tokio::test]
+async fn what_is_sent_with_a_refused_key_is_not_found_to_reach_datadog() {
+    let world = World::of(&[EU1]).await;
+    world.site("EU1").validate_with(Some((403, "{\"errors\":[\"Forbidden\"]}")));
+    let forwarder = world.acme_on("EU1").without("connections.acme.app_group_ids").start().await;
+    let words = becomes(&forwarder, "acme", "invalid").await;
+    push_to(&forwarder, 1).await;
+    assert_eq!(forwarder.settled(20).await.dropped, 0);
+    let found = support::eventually("the history has the outcomes", async || {
+        let found: Value = serde_json::from_str(&forwarder.admin("/search?q=connection").await.1).unwrap();
+        let objects = found["objects"].as_array().unwrap();
+        let is_told = |one: &Value| one["words"].as_str().unwrap().contains("all accepted by Datadog");
+        (!objects.is_empty() && objects.iter().all(is_told)).then_some(found)
+    })
+    .await;
+    let found_lately: Value = serde_json::from_str(&forwarder.admin("/search?q=campaign").await.1).unwrap();
+    let results = found_lately["results"].as_array().unwrap();
+    assert!(!results.is_empty(), "{found_lately:#}");
+    for one in results.iter().chain(found["objects"].as_array().unwrap()) {
+        let said = one["words"].as_str().unwrap();
+        assert_eq!(one["state"], "trouble", "{said}");
+        assert!(said.contains("accepted") && said.ends_with(&format!(" nobody: {words}")), "{said}");
+    }
+    ends_well(forwarder).await;
+}
+
 #[tokio::test]
 async fn a_key_that_is_replaced_is_asked_about_at_once() {
     let world = World::of(&[EU1]).await;

@@ -116,6 +116,60 @@ async fn a_mended_connection_is_not_told_as_in_trouble() {
     assert!(words.starts_with("nothing was sent since its key or URL was changed"), "{words}");
 }
 
+/// What a search says of the series of one campaign.
+async fn verdict(forwarder: &Forwarder, campaign: &str) -> (String, String) {
+    let found = ask(forwarder, &format!("/search?q=campaign_id:{campaign}")).await;
+    let text = |key: &str| found["results"][0][key].as_str().unwrap().to_owned();
+    (text("state"), text("words"))
+}
+
+#[tokio::test]
+async fn what_a_search_says_of_an_outcome_is_said_of_the_connection_that_had_it() {
+    let (good, bad) = (Intake::start(), Intake::start());
+    bad.always(Behaviour::Status(403, "{\"errors\":[\"Forbidden\"]}"));
+    let of = |all: Configuration, name: &str, intake: &Intake, is_dry: bool| {
+        let dry_run = format!("connections.{name}.dry_run");
+        all.connection(name, &intake.url(), KEY, &[name]).set(&dry_run, &is_dry.to_string())
+    };
+    let gone = of(Configuration::new(), "gone", &bad, false);
+    let rest = |all, moved: &Intake, was_dry: bool| {
+        let all = of(of(all, "moved", moved, false), "ended", &good, was_dry);
+        of(of(all, "begun", &bad, !was_dry), "real", &good, !was_dry)
+    };
+    let forwarder = rest(gone.clone(), &bad, true).start().await;
+    for name in ["moved", "gone", "ended", "begun", "real"] {
+        forwarder.push_accepted(sends(name, name, 3)).await;
+    }
+    forwarder.settled(15).await;
+    let (state, words) = verdict(&forwarder, "gone").await;
+    assert!(state == "trouble" && words.starts_with("does not reach Datadog: 403: "), "{words}");
+    assert_eq!(verdict(&forwarder, "ended").await, ("quiet".into(), "dry run: printed, not sent".into()));
+
+    let keys = ["url", "api_key", "app_group_ids", "allow_plain_http", "dry_run"];
+    let without = keys.iter().fold(gone, |all, key| all.without(&format!("connections.gone.{key}")));
+    rest(without, &good, false).write();
+    forwarder.signal("HUP");
+    for (name, said) in [
+        ("moved", "nothing was sent since its key or URL was changed; sends before that were dropped "),
+        ("gone", "its connection has been removed; sends before that were dropped "),
+        ("ended", "nothing was sent since the dry run, which printed "),
+        ("begun", "dry run since the last send, dropped "),
+        ("real", "dry run since the last send, accepted "),
+    ] {
+        support::eventually(&format!("{name}: {said}"), async || {
+            let (state, words) = verdict(&forwarder, name).await;
+            (state == "quiet" && words.starts_with(said)).then_some(())
+        })
+        .await;
+    }
+    // What is sent since is told as ever.
+    forwarder.push_accepted(sends("moved", "moved", 4)).await;
+    support::eventually("it is accepted", async || {
+        verdict(&forwarder, "moved").await.1.starts_with("reaches Datadog: accepted ").then_some(())
+    })
+    .await;
+}
+
 /// Of sends that come too late there is no request, and no outcome of one.
 #[tokio::test]
 async fn a_connection_all_of_whose_sends_are_late_is_in_trouble() {

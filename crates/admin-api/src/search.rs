@@ -105,8 +105,12 @@ pub struct SeriesMatch {
 impl ObjectMatch {
     /// Its name, or its id, behind that of its Canvas.
     pub fn title(&self) -> String {
-        let name = if self.name.is_empty() { &self.id } else { &self.name };
-        if self.canvas_name.is_empty() { name.clone() } else { format!("{} › {name}", self.canvas_name) }
+        let name = if self.name.trim().is_empty() { &self.id } else { &self.name };
+        if self.canvas_name.trim().is_empty() {
+            name.clone()
+        } else {
+            format!("{} › {name}", self.canvas_name)
+        }
     }
 
     /// The sends of the last seven days, as far as they are known.

@@ -187,6 +187,8 @@ pub struct SendCounts {
 pub struct OutcomeStatus {
     /// What it was.
     pub outcome: String,
+    /// Why its sends were dropped; `None`: they were accepted, or printed by a dry run.
+    pub dropped: Option<String>,
     /// When, in Unix seconds.
     pub at: u64,
     /// How long ago that is.

@@ -2,8 +2,8 @@
 
 use admin_api::format::{ago, grouped, span};
 use admin_api::{
-    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SearchAnswer, SendCounts,
-    SeriesMatch, SettingValue, Status,
+    BusyCampaign, CollapsedTag, ConnectionStatus, FlowState, ObjectMatch, SendCounts, SeriesMatch,
+    SettingValue, Status,
 };
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -12,6 +12,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Sparkline, Wrap};
 
 use crate::cells::{clean, fitting, rate, shortened, sketch};
+use crate::found::{said, search_details, title};
 use crate::state::{Pane, TopState};
 use crate::table::{ColumnWidth, TableCell, TableColumn, table};
 
@@ -100,8 +101,11 @@ fn headline(state: &TopState, width: u16, paint: Paint) -> Line<'static> {
 fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
-    let is_dry = status.connections_dry_run > 0 && status.connections_dry_run == status.connections_total;
-    let accepted = if is_dry { "printed, not sent" } else { "accepted by Datadog" };
+    let accepted = match status.connections_dry_run {
+        0 => "accepted by Datadog",
+        dry_runs if dry_runs == status.connections_total => "printed, not sent",
+        _ => "accepted or printed",
+    };
     let lately = match span(minute.seconds) {
         minute if minute == "minute" => format!("a {minute}"),
         longer => longer,
@@ -208,8 +212,8 @@ fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint
 
 fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let row = |busy: &BusyCampaign| {
-        let name = if busy.name.is_empty() { &busy.id } else { &busy.name };
-        let name = if busy.canvas.is_empty() {
+        let name = if busy.name.trim().is_empty() { &busy.id } else { &busy.name };
+        let name = if busy.canvas.trim().is_empty() {
             clean(name)
         } else {
             format!("{} › {}", clean(&busy.canvas), clean(name))
@@ -274,8 +278,18 @@ fn books(status: &Status, width: u16, paint: Paint) -> Vec<Line<'static>> {
     if !more.is_empty() {
         lines.push(Line::raw(format!("   {more}")));
     }
-    if let Some(trouble) = &queue.trouble {
-        lines.push(Line::styled(format!("   {}", clean(trouble)), paint.style(FlowState::Trouble)));
+    let reload = &status.last_reload;
+    let refused = [
+        ("", queue.trouble.as_ref()),
+        ("the configuration was refused: ", reload.refused_because.as_ref()),
+        ("files of the push port were refused: ", reload.push_files_refused_because.as_ref()),
+        (
+            "the history of sends is not kept: ",
+            status.history.as_ref().and_then(|kept| kept.trouble.as_ref()),
+        ),
+    ];
+    for (what, why) in refused.into_iter().filter_map(|(what, why)| Some((what, why?))) {
+        lines.push(Line::styled(format!("   {what}{}", clean(why)), paint.style(FlowState::Trouble)));
     }
     lines
 }
@@ -318,31 +332,6 @@ fn search(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint) {
     table(frame, body, state.row, &columns, rows);
 }
 
-fn said(found: &SearchAnswer) -> String {
-    match found.matches {
-        0 => format!("nothing among {} series", grouped(found.remembered_series)),
-        matches => format!("{} of {} series", grouped(matches), grouped(found.remembered_series)),
-    }
-}
-
-/// A series by its names, or its ids.
-fn title(found: &SeriesMatch) -> String {
-    let value = |key: &str| found.tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix(':'));
-    let step = value("canvas_step_name").or_else(|| value("canvas_step_id"));
-    let campaign = value("campaign_name").or_else(|| value("campaign_id"));
-    let parts: Vec<&str> = [value("canvas_name"), step, campaign].into_iter().flatten().collect();
-    if parts.is_empty() { clean(&found.tags.join(" ")) } else { clean(&parts.join(" › ")) }
-}
-
-fn search_details(found: &SearchAnswer, row: usize) -> Option<String> {
-    if let Some(one) = found.objects.get(row) {
-        let (kind, id, words, comparison) = (one.kind.label(), &one.id, &one.words, &one.comparison);
-        return Some(format!("{}: {kind} {id}  {words}  {comparison}", one.connection));
-    }
-    let series = found.results.get(row - found.objects.len())?;
-    Some(format!("{}: {}", series.connection, series.tags.join("  ")))
-}
-
 /// The details of the selected row.
 fn details(state: &TopState) -> Paragraph<'static> {
     let words = match state.pane {
@@ -361,10 +350,11 @@ fn connection_details(one: &ConnectionStatus) -> String {
         parts.push(format!("{} printed, not sent", grouped(one.sends.accepted)));
     }
     if one.state == FlowState::Trouble
-        && let Some(last) = &one.last_outcome
+        && let Some(last) = one.last_outcome.as_ref().filter(|last| last.dropped.is_some())
     {
         parts.push(last.outcome.clone());
     }
+    parts.extend(one.refused.clone());
     parts.extend(
         one.sends.dropped_by_reason.iter().map(|(reason, sends)| format!("{} {reason}", grouped(*sends))),
     );
@@ -396,7 +386,7 @@ const fn trouble_unless(is_well: bool) -> FlowState {
 
 #[cfg(test)]
 mod tests {
-    use admin_api::ChartDay;
+    use admin_api::{ChartDay, HistoryStatus, OutcomeStatus, SearchAnswer};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::buffer::Buffer;
@@ -418,7 +408,7 @@ mod tests {
                  "collapsing": [{"tag": "campaign_name:weekly_newsletter", "names": ["a", "b"], "names_total": 2, "group_by": "campaign_id"},
                                 {"tag": "campaign_name:sale", "names": ["Sale"], "same_name": true, "group_by": "campaign_id"}]},
                 {"name": "beta", "site": "US5", "state": "trouble", "words": "403: this key is not valid on US5",
-                 "last_outcome": {"outcome": "http_403: 403 Forbidden"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
+                 "last_outcome": {"outcome": "http_403: 403 Forbidden", "dropped": "http_403"}, "dropped": 20, "dropped_by_reason": {"http_403": 20}},
             ],
             "busiest": {
                 "campaigns": [{"connection": "acme", "id": "8a3f", "name": "Weekly newsletter", "sends": 90, "minutes": (0..60).collect::<Vec<u64>>()}],
@@ -506,6 +496,11 @@ mod tests {
             &["1,234/s printed, not sent", "dry run: printed 2 s ago", "1,234,567 printed, not sent"],
         );
         assert!(!text.contains("accepted by"), "{text}");
+
+        let mut mixed = answer();
+        (mixed.connections_total, mixed.connections_dry_run) = (2, 1);
+        state.answered(Ok(mixed));
+        assert_shows(&self::text(&state, 120, 30), &["1,234/s accepted or printed"]);
     }
 
     #[test]
@@ -523,6 +518,40 @@ mod tests {
             &text(&acme, 120, 30),
             &[
                 "2 names are one in Datadog, campaign_name:weekly_newsletter: group by campaign_id, and 3 more",
+            ],
+        );
+    }
+
+    #[test]
+    fn below_trouble_stands_no_outcome_that_is_well_and_a_blank_name_is_none() {
+        let mut status = answer();
+        status.connections[1].last_outcome =
+            Some(OutcomeStatus { outcome: "all of it accepted".into(), ..OutcomeStatus::default() });
+        status.busiest.campaigns[0].name = "   ".into();
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert!(!text(&state, 120, 30).contains("all of it accepted"));
+        let campaigns = text(&TopState { pane: Pane::Campaigns, ..state }, 120, 30);
+        assert_eq!(campaigns.matches("8a3f").count(), 2, "{campaigns}");
+    }
+
+    #[test]
+    fn why_a_configuration_was_refused_is_told() {
+        let mut status = answer();
+        status.connections.truncate(1);
+        status.connections[0].refused = Some("Bad Name.toml: no name".into());
+        status.last_reload.refused_because = Some("flush.interval: no duration".into());
+        status.last_reload.push_files_refused_because = Some("tls.key: of another".into());
+        status.history = Some(HistoryStatus { trouble: Some("in use".into()), ..HistoryStatus::default() });
+        let mut state = looked_at();
+        state.answered(Ok(status));
+        assert_shows(&text(&state, 120, 30), &["Bad Name.toml: no name"]);
+        assert_shows(
+            &text(&TopState { pane: Pane::Books, ..state }, 120, 30),
+            &[
+                "the configuration was refused: flush.interval: no duration",
+                "files of the push port were refused: tls.key: of another",
+                "the history of sends is not kept: in use",
             ],
         );
     }

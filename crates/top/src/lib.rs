@@ -20,6 +20,7 @@
 
 mod cells;
 mod draw;
+mod found;
 mod state;
 mod table;
 mod terminal;

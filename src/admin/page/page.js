@@ -25,7 +25,8 @@ const ORDER = { trouble: 0, quiet: 1, flowing: 2 };
 
 const $ = (id) => document.getElementById(id);
 const view = {
-  status: null, wantsAll: false, isAsking: false, answeredAt: 0, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false, query: "",
+  status: null, wantsAll: false, isAsking: false, answeredAt: 0, lookedAt: Date.now(), wait: POLL, failures: 0, timer: 0, rows: ROWS_AT_ONCE, sort: "state", down: false,
+  query: "", found: null, isSearching: false, announced: "",
 };
 
 // Words.
@@ -82,6 +83,9 @@ function draw(name, attributes, ...children) {
   return element;
 }
 
+/** A name, or the id where there is none that is seen. */
+const called = ({ name, id }) => (name ?? "").trim() || id;
+
 /** A name from outside, which may be written from right to left. */
 const foreign = (text, attributes = {}) => make("bdi", attributes, text);
 
@@ -131,21 +135,22 @@ const pairs = (parent, items) =>
 
 // Lines.
 
-function path(values, width, height, max, closed) {
-  const step = width / Math.max(1, values.length - 1);
+/** Ends at the right edge, wherever it begins. */
+function path(values, width, height, max, closed, step = width / Math.max(1, values.length - 1)) {
+  const begin = width - (values.length - 1) * step;
   const points = values.map((value, at) =>
-    `${(at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
+    `${(begin + at * step).toFixed(1)} ${(height - (max ? (value / max) * height : 0)).toFixed(1)}`);
   const line = `M${points.join("L")}`;
-  return closed ? `${line}L${width} ${height}L0 ${height}Z` : line;
+  return closed ? `${line}L${width} ${height}L${begin.toFixed(1)} ${height}Z` : line;
 }
 
 /** A line only where there is something, and on its way there. */
-function gaps(values, width, height, max) {
-  const step = width / Math.max(1, values.length - 1);
+function gaps(values, width, height, max, step) {
+  const begin = width - (values.length - 1) * step;
   let isDrawn = false;
   return values.map((value, at) => {
     const is = value > 0 || values[at - 1] > 0 || values[at + 1] > 0;
-    const point = is ? `${isDrawn ? "L" : "M"}${(at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
+    const point = is ? `${isDrawn ? "L" : "M"}${(begin + at * step).toFixed(1)} ${(height - (value / max) * height).toFixed(1)}` : "";
     isDrawn = is;
     return point;
   }).join("");
@@ -167,7 +172,10 @@ function ceiling(value) {
   return [1, 2, 4, 5, 10].map((factor) => factor * power).find((top) => top >= value) ?? value;
 }
 
-/** Sends are accepted a flush at a time: three slots on either side make that a line. */
+/** Since when anything is known, where that is less than an hour. */
+const sinceStart = ({ uptime_seconds: uptime }) => (uptime < 3_600 ? `since the start ${ago(uptime)} ago` : "");
+
+/** Sends are accepted, or dropped, a flush at a time: three slots on either side make that a line. */
 function smooth(values) {
   return values.map((_, at) => {
     const around = values.slice(Math.max(0, at - 3), at + 4);
@@ -175,23 +183,25 @@ function smooth(values) {
   });
 }
 
-function showHour(rates, isDry) {
-  // The slot that is still filling would always hang down.
-  const series = (name) => smooth(rates[name].slice(0, -1).map((sends) => sends / rates.slot_seconds));
-  const [counted, accepted, dropped] = ["counted", "accepted", "dropped"].map(series);
-  const peak = Math.max(...counted, ...accepted, ...dropped);
-  const top = Math.max(1, ceiling(peak));
+function showHour({ rates, ...status }) {
+  // The slot that is still filling would always hang down, and of those before the start nothing is known.
+  const known = Math.max(2, Math.floor(status.uptime_seconds / rates.slot_seconds) + 1);
+  const series = (name) => rates[name].slice(-known).slice(0, -1).map((sends) => sends / rates.slot_seconds);
+  const counted = series("counted"), [accepted, dropped] = ["accepted", "dropped"].map((name) => smooth(series(name)));
+  const top = Math.max(1, ceiling(Math.max(...counted, ...accepted, ...dropped)));
   const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
-  const words = `Sends a second over the last hour: at most ${perSecond(peak)}. In that hour ` +
-    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${isDry ? "printed" : "accepted"}, ${number(total("dropped"))} dropped.`;
-  say($("accepted-legend"), isDry ? "printed (dry run)" : "accepted by Datadog");
-  const W = 720, H = 180;
+  const since = sinceStart(status);
+  const words = `Sends a second ${since || "over the last hour"}: at most ${perSecond(Math.max(...counted))} counted. ${since ? "Since then" : "In that hour"} ` +
+    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[dryRuns(status)]}, ${number(total("dropped"))} dropped.`;
+  say($("accepted-legend"), ACCEPTED_BY[dryRuns(status)]);
+  const W = 720, H = 180, step = W / (rates.counted.length - 2);
   const shape = (name, values, closed) =>
-    draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed) });
+    draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed, step) });
   const svg = draw("svg", { viewBox: `0 -2 ${W} ${H + 4}`, preserveAspectRatio: "none", role: "img", "aria-label": words },
+    draw("title", {}, `Counted: every ${rates.slot_seconds} s. Accepted and dropped come a flush at a time: averaged over ${7 * rates.slot_seconds} s.`),
     ...[0, 0.5, 1].map((part) => draw("line", { class: "grid", x1: 0, x2: W, y1: H * part, y2: H * part })),
     shape("accepted", accepted, true), shape("counted", counted, false), shape("accepted", accepted, false));
-  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top) }));
+  if (total("dropped") > 0) svg.append(shape("dropped", dropped, true), draw("path", { class: "line dropped", d: gaps(dropped, W, H, top, step) }));
   const ticks = (name, texts) => make("div", { class: name, "aria-hidden": "true" }, ...texts.map((text) => make("span", {}, text)));
   const times = [60, 45, 30, 15].map((minutes) => clock(rates.end - minutes * 60).slice(0, 5));
   $("chart").replaceChildren(make("div", { class: "plot" },
@@ -200,11 +210,19 @@ function showHour(rates, isDry) {
 
 // Parts of the page.
 
+/** Has the headline read out where it says something else: not for a rate, which changes all the time. */
+function announce(state, words) {
+  if (view.announced === state) return;
+  view.announced = state;
+  say($("news"), words);
+}
+
 function showHead(status) {
-  const { state, words } = status.headline;
+  const { state, words, cause, connection } = status.headline;
   set($("hero"), "data-state", state);
   say($("badge"), BADGES[state] ?? "?");
   say($("headline"), words);
+  announce(`${state} ${cause ?? ""} ${connection ?? ""}`, words);
   say($("version"), `version ${status.version}`);
   say($("uptime"), `up for ${ago(status.uptime_seconds)}`);
   document.title = `${BADGES[state] ?? "?"} ${words} – braze-datadog`;
@@ -212,9 +230,8 @@ function showHead(status) {
   const waiting = status.queue.depth;
   const balanced = status.books.balanced;
   const troubled = status.connections_in_trouble;
-  const isDry = onlyDryRuns(status);
   list($("facts"), [
-    { value: perSecond(minute.accepted / minute.accepted_seconds), words: isDry ? "printed a second, not sent" : "accepted by Datadog a second" },
+    { value: perSecond(minute.accepted / minute.accepted_seconds), words: dryRuns(status) === "all" ? "printed a second, not sent" : `${ACCEPTED_BY[dryRuns(status)]} a second` },
     { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
@@ -226,8 +243,19 @@ function showHead(status) {
   });
 }
 
-/** Whether nothing is sent at all; the books count what a dry run has printed as accepted. */
-const onlyDryRuns = (status) => status.connections_dry_run > 0 && status.connections_dry_run === status.connections_total;
+/** Why something of the configuration is not in force, and why there is no history: it is told by no connection. */
+function showRefusals({ last_reload: reload, history }) {
+  const all = [["The configuration was refused", reload.refused_because], ["Files of the push port were refused", reload.push_files_refused_because],
+    ["The history of sends is not kept", history?.trouble]].filter(([, why]) => why);
+  list($("refusals"), all, ([what]) => what, ([what, why]) => make("li", { class: "sub bad" }, `${what}: `, foreign(why)));
+}
+
+/** How many of the connections are dry runs. What these have printed the books count as accepted. */
+const dryRuns = ({ connections_dry_run: dry, connections_total: total }) => (!dry ? "none" : dry === total ? "all" : "some");
+/** The same of sends. */
+const printed = (sends) => (!sends.printed ? "none" : sends.printed >= sends.accepted ? "all" : "some");
+const ACCEPTED = { none: "accepted", some: "accepted or printed", all: "printed (dry run)" };
+const ACCEPTED_BY = { ...ACCEPTED, none: "accepted by Datadog" };
 
 const UNITS = { kafka: "messages", storage: "objects" };
 const QUEUES = { kafka: "Kafka", storage: "buckets" };
@@ -259,7 +287,9 @@ function connectionRow(connection) {
   const name = make("th", { scope: "row" }, foreign(connection.name),
     make("span", { class: "sub" }, `${connection.site}${connection.dry_run ? ", dry run" : ""}`));
   const outcome = make("td", {}, make("span", { class: `state ${connection.state}` }, connection.words));
-  if (connection.state === "trouble" && connection.last_outcome) {
+  if (connection.refused) outcome.append(make("span", { class: "sub" }, foreign(connection.refused)));
+  // What was accepted is no part of the trouble: of a key, a configuration, or sends that are late.
+  if (connection.state === "trouble" && connection.last_outcome?.dropped) {
     outcome.append(make("span", { class: "sub" }, foreign(connection.last_outcome.outcome.slice(0, 300))));
   }
   if (connection.key?.state === "invalid") {
@@ -292,10 +322,10 @@ function showConnections(all) {
     (wanted ? `, ${number(found.length)} shown` : "") +
     (isPart && !wanted ? `; these ${number(all.length)} are those in trouble and the busiest` : "") +
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
-  $("filter-box").hidden = total < FILTER_FROM;
+  $("filter-box").hidden = total < FILTER_FROM && !wanted;
   // What does not show is left out, so that a row is made anew only when it looks different.
-  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
-    ({ name, site, dry_run, state, words, last_outcome: state === "trouble" ? { outcome: last_outcome?.outcome ?? "" } : null,
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, refused, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
+    ({ name, site, dry_run, state, words, refused, last_outcome: state === "trouble" && last_outcome?.dropped ? { outcome: last_outcome.outcome, dropped: last_outcome.dropped } : null,
       key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
   const left = (isPart && !wanted ? total : found.length) - view.rows;
@@ -304,11 +334,11 @@ function showConnections(all) {
 }
 
 function busyRow(busy) {
-  const details = [busy.canvas, busy.name && busy.id, busy.connection].filter(Boolean);
+  const details = [busy.canvas.trim(), busy.name.trim() && busy.id, busy.connection].filter(Boolean);
   const sub = make("span", { class: "sub" });
   details.forEach((text, at) => sub.append(at ? " · " : "", foreign(text)));
   return make("tr", {},
-    make("th", { scope: "row" }, foreign(busy.name || busy.id), sub),
+    make("th", { scope: "row" }, foreign(called(busy)), sub),
     make("td", { class: "line-cell" }, spark(busy.minutes, trend(busy.minutes))),
     make("td", { class: "number" }, number(busy.sends)));
 }
@@ -347,7 +377,7 @@ function showBooks(status) {
     return item;
   });
   const books = status.books;
-  const accepted = onlyDryRuns(status) ? "printed (dry run)" : status.connections_dry_run ? "accepted or printed" : "accepted";
+  const accepted = ACCEPTED[dryRuns(status)];
   pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
     [name === "accepted" ? accepted : name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
   const malformed = Object.entries(books.malformed_by_reason ?? {});
@@ -361,11 +391,11 @@ const percent = (value) => (value === null || value === undefined ? "" : ` (${si
 /** A campaign, a Canvas or a step, in a part of a row. */
 function objectName(object, several) {
   const details = make("span", { class: "sub" }, OBJECT_KINDS[object.kind] ?? object.kind,
-    ...[object.canvas_name, object.name && object.id, several && object.connection].filter(Boolean).flatMap((text) => [" · ", foreign(text)]));
-  return [foreign(object.name || object.id || "without an id"), details];
+    ...[object.canvas_name, object.name.trim() && object.id, several && object.connection].filter(Boolean).flatMap((text) => [" · ", foreign(text)]));
+  return [foreign(called(object) || "without an id"), details];
 }
 
-function workspaceItem({ several, accepted, ...one }) {
+function workspaceItem({ several, ...one }) {
   const item = make("li", {});
   if (several) item.append(make("b", {}, one.connection ? foreign(one.connection) : "all other connections"), " ");
   item.append(make("span", { class: `state ${one.state}` }, one.words));
@@ -373,7 +403,7 @@ function workspaceItem({ several, accepted, ...one }) {
   const sums = one.compared;
   if (sums) {
     item.append(make("span", { class: "sub" }, `${sums.from} to ${sums.to}, days of ${sums.time_zone}: Braze ${number(sums.braze)}, ` +
-      `${accepted} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
+      `${ACCEPTED_BY[printed(sums)]} ${number(sums.accepted)}, ${signed(sums.difference)}${percent(sums.difference_percent)}`));
   }
   const times = [sums && `compared ${moment(sums.at)}`, one.next_attempt ? `next time ${moment(one.next_attempt)}` : ""].filter(Boolean);
   if (times.length) item.append(make("span", { class: "sub" }, times.join(" · ")));
@@ -384,23 +414,23 @@ function differingRow({ several, ...object }) {
   const cell = (label, text, bad) => make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, text);
   const why = make("td", {}, ...object.explanation.map((words) => make("span", { class: "sub" }, words)));
   return make("tr", {}, make("th", { scope: "row" }, ...objectName(object, several)), why,
-    cell("Braze", number(object.braze)), cell("accepted", number(object.accepted)),
+    cell("Braze", number(object.braze)), cell(ACCEPTED[printed(object)], number(object.accepted)),
     cell("difference", `${signed(object.difference)}${percent(object.difference_percent)}`, !object.within_tolerance));
 }
 
-function showReconcile({ reconcile, ...status }) {
+function showReconcile(reconcile) {
   $("reconcile").hidden = !reconcile;
   if (!reconcile) return;
   const several = reconcile.workspaces_total > 1;
-  const accepted = onlyDryRuns(status) ? "printed (dry run)" : "accepted by Datadog";
-  say($("differing-accepted"), onlyDryRuns(status) ? "Printed" : "Accepted");
   const all = [...reconcile.workspaces].sort((a, b) => (ORDER[a.state] ?? 1) - (ORDER[b.state] ?? 1));
   const shown = all.slice(0, WORKSPACES_SHOWN);
-  list($("workspaces"), shown.map((one) => ({ ...one, several, accepted })), (one) => one.connection ?? "*", workspaceItem);
+  list($("workspaces"), shown.map((one) => ({ ...one, several })), (one) => one.connection ?? "*", workspaceItem);
   const left = reconcile.workspaces_total - shown.length;
   say($("workspaces-said"), left > 0 ? `And ${number(left)} more of Braze's workspaces; /status?connections=all lists them.` : "");
   const { differing, not_compared: uncompared } = reconcile;
   $("differing").hidden = differing.length === 0;
+  const kinds = new Set(differing.map(printed));
+  say($("differing-accepted"), { none: "Accepted", all: "Printed" }[kinds.size === 1 ? [...kinds][0] : "some"] ?? "Accepted or printed");
   const key = (one) => `${one.connection ?? "*"} ${one.kind} ${one.id} ${one.canvas_name ?? ""}`;
   list($("differing-rows"), differing.map((one) => ({ ...one, several })), key, differingRow);
   const more = reconcile.differing_total - differing.length;
@@ -414,11 +444,13 @@ function showReconcile({ reconcile, ...status }) {
 
 function show(status) {
   showHead(status);
-  showHour(status.rates, onlyDryRuns(status));
+  showRefusals(status);
+  showHour(status);
   showConnections(status.connections);
-  showBusy("campaigns", status.busiest.campaigns, "No campaign has sent in the last hour.");
-  showBusy("steps", status.busiest.steps, "No Canvas step has sent in the last hour.");
-  showReconcile(status);
+  const lately = sinceStart(status) || "in the last hour";
+  showBusy("campaigns", status.busiest.campaigns, `No campaign has sent ${lately}.`);
+  showBusy("steps", status.busiest.steps, `No Canvas step has sent ${lately}.`);
+  showReconcile(status.reconcile);
   showQueue(status.queue);
   showBooks(status);
   pairs($("configuration"), status.configuration.map(({ key, value }) => [key, value || "none"]));
@@ -426,7 +458,7 @@ function show(status) {
 
 // Search.
 
-const named = (result, key) => result.tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1);
+const named = (result, key) => result.tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1).trim() || undefined;
 
 function resultItem(result) {
   const title = [named(result, "canvas_name"), named(result, "canvas_step_name") ?? named(result, "canvas_step_id"),
@@ -482,8 +514,8 @@ function dayBars(days) {
 
 function pastItem(object) {
   const name = make("span", { class: "name" });
-  [object.canvas_name, object.name || object.id].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
-  const details = make("span", { class: "wide sub" }, `${OBJECT_KINDS[object.kind] ?? object.kind} · `, ...(object.name && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
+  [object.canvas_name.trim(), called(object)].filter(Boolean).forEach((text, at) => name.append(at ? " › " : "", foreign(text)));
+  const details = make("span", { class: "wide sub" }, `${OBJECT_KINDS[object.kind] ?? object.kind} · `, ...(object.name.trim() && object.id ? [foreign(object.id), " · "] : []), "connection ", foreign(object.connection));
   return make("li", {}, name, details,
     make("span", { class: "wide" }, make("span", { class: `state ${object.state}` }, object.words)),
     make("span", { class: "wide sub" }, object.comparison),
@@ -516,7 +548,8 @@ function showSearch(found) {
   const left = matches - results.length;
   const since = `since ${moment(found.since)}`;
   let words = `${several(matches, "series", "series")} of ${number(found.remembered_series)} remembered ${since}`;
-  if (!matches) words = `Nothing sent ${since} has these words in its tags.${found.objects?.length ? " Before:" : ""}`;
+  if (!matches) words = found.remembered_series ? `None of the ${several(found.remembered_series, "series", "series")} remembered ${since} has these words in its tags.` : `No series is remembered ${since} yet.`;
+  if (!matches) words += ` The latest are remembered; what is dropped as too old or too far ahead has no series.${found.objects?.length ? " By day:" : ""}`;
   else if (left > 0) words += `; the ${results.length} nearest are shown`;
   if (found.left_out_series) words += ` ${several(found.left_out_series, "series", "series")} of the last flush could not be remembered.`;
   say($("search-said"), words);
@@ -524,32 +557,43 @@ function showSearch(found) {
   list($("results"), results, (result) => `${result.connection} ${result.tags.join(" ")}`, resultItem);
 }
 
+/** Searches for what is typed: one at a time, for a forwarder that is slow to answer, and what is typed meanwhile next. */
 async function search() {
   const query = $("search").value.trim();
-  view.query = query;
-  if (!query) {
-    say($("search-said"), "");
+  if (query !== view.query && query !== view.found) {
+    // Nothing stands under a query that is not its own.
+    view.found = null;
+    say($("search-said"), query ? "Searching …" : "");
     say($("past-said"), "");
     $("past").replaceChildren();
     $("results").replaceChildren();
-    return;
   }
+  view.query = query;
+  if (!query || view.isSearching) return;
+  view.isSearching = true;
   try {
     const answer = await ask(query);
     if (!answer.ok) throw new Error(await answer.text());
     const found = await answer.json();
     // An answer to what was asked before comes too late.
-    if (view.query === query) showSearch(found);
+    if (view.query === query) {
+      showSearch(found);
+      view.found = query;
+    }
   } catch {
     if (view.query === query) say($("search-said"), "The search had no answer; it is tried again.");
   }
+  view.isSearching = false;
+  if (view.query !== query) search();
 }
 
 // Asking.
 
 function showFreshness() {
   const fresh = $("fresh");
-  const stale = view.failures > 0;
+  // Whoever comes back to the page is not told of the time in which nobody looked.
+  const silence = Date.now() - Math.max(view.answeredAt, view.lookedAt);
+  const stale = view.failures > 0 || (!document.hidden && silence > 3 * view.wait);
   fresh.classList.toggle("stale", stale);
   if (!stale) {
     say(fresh, document.hidden ? "paused" : "live");
@@ -561,6 +605,7 @@ function showFreshness() {
   set($("hero"), "data-state", "unknown");
   say($("badge"), BADGES.unknown);
   say($("headline"), "The forwarder does not answer");
+  announce("no answer", "The forwarder does not answer");
   document.title = "? no answer – braze-datadog";
 }
 
@@ -577,8 +622,10 @@ async function poll() {
     view.answeredAt = Date.now();
     view.failures = 0;
     show(view.status);
-    if (view.query) await search();
+    // Not waited for: it may read a disk that hangs.
+    if (view.query) search();
     if (text.length > LARGE_BYTES) wait = POLL_LARGE;
+    view.wait = wait;
   } catch (error) {
     view.failures += 1;
     wait = Math.min(POLL * 2 ** view.failures, POLL_FAILED_MAX);
@@ -631,6 +678,7 @@ function start() {
     heading.querySelector("button").addEventListener("click", () => sortBy(heading));
   }
   document.addEventListener("visibilitychange", () => {
+    view.lookedAt = Date.now();
     if (!document.hidden) poll();
     showFreshness();
   });
