@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use crate::image::is_root;
 use crate::support::forwarder::Configuration;
@@ -34,7 +34,7 @@ fn a_start_that_gets_too_few_threads_says_so_however_few_they_are() {
     let (file, home) = (configuration.write(), configuration.home());
     let is_root = is_root();
     let binary = home.join("binary");
-    fs::copy(env!("CARGO_BIN_EXE_braze-datadog"), &binary).unwrap();
+    children::install(Path::new(env!("CARGO_BIN_EXE_braze-datadog")), Stdio::null(), &binary);
     if is_root {
         fs::set_permissions(home, fs::Permissions::from_mode(0o700)).unwrap();
         for path in [home, &file, &binary] {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
@@ -47,10 +47,19 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
 
 /// Writes a script that starts a program in this way, for those who start it themselves.
 pub(crate) fn script(at: &Path, program: &str) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(at, format!("#!/bin/sh\nexec setpriv --pdeathsig KILL {program} \"$@\"\n")).unwrap();
-    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut text = tempfile::tempfile().unwrap();
+    writeln!(text, "#!/bin/sh\nexec setpriv --pdeathsig KILL {program} \"$@\"").unwrap();
+    text.rewind().unwrap();
+    install(Path::new("/dev/stdin"), text.into(), at);
     at.to_owned()
+}
+
+/// Copies a program. A process of its own writes it: what another test starts meanwhile would for a moment have this one's file
+/// open, too, and the system executes nothing that somebody may write to ("Text file busy").
+pub(crate) fn install(program: &Path, input: Stdio, at: &Path) {
+    let copied =
+        Command::new("install").args(["--mode", "755"]).arg(program).arg(at).stdin(input).output().unwrap();
+    assert!(copied.status.success(), "{copied:?}");
 }
 
 /// Kills a process that has changed its user when it is dropped, or when the test process is gone: a shell waits for the end
