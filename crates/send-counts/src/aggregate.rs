@@ -199,6 +199,13 @@ impl Aggregator {
         std::mem::replace(self, empty)
     }
 
+    /// Goes on with another layout. What was counted before must have been cut.
+    pub fn lay_out(&mut self, layout: Arc<Layout>) {
+        debug_assert!(self.is_empty(), "keys of two layouts");
+        self.layout = layout;
+        self.room.forget_before();
+    }
+
     /// Whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
