@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::ledger::ClaimId;
 use crate::pipeline::encode::encode;
 use crate::pipeline::forwarder_metrics::{ForwarderMetrics, ForwarderPoint, ProcessState};
-use crate::pipeline::heartbeat::Heartbeat;
+use crate::pipeline::heartbeat;
 use crate::pipeline::last_send_age::LastSendAges;
 use crate::pipeline::preview::preview;
 use datadog_points::payload::{Payload, PayloadLimits};
@@ -204,11 +204,13 @@ impl Batch<'_> {
     fn encode(&self, send: impl Fn(Encoded) -> Result<(), Gone>) -> Result<(), Gone> {
         let Batch { merged, numbers, connection, time, own, .. } = *self;
         let static_tags = merged.layout().static_tags();
-        let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
+        let heartbeat = connection.heartbeat.then(|| heartbeat::point(&connection.name, static_tags, time));
         if connection.dry_run {
             let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
             let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
-            let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
+            let beat = heartbeat.map(|ForwarderPoint { metric, tags, .. }| {
+                format!("{} (dry run): {metric}  {}\n", connection.name, tags.join(" "))
+            });
             let own_lines = own.iter().map(|point| format!("{} (dry run): {point}\n", connection.name));
             let text = table.into_iter().chain(beat).chain(own_lines).collect();
             return send(Encoded::Preview { flight: self.flight(numbers, sends, own.len()), text });
@@ -218,7 +220,7 @@ impl Batch<'_> {
         let first = beats + own.len();
         let (mut at, mut gone) = (0, Ok(()));
         let (metric, limits) = (&connection.metric, PayloadLimits::default());
-        encode(merged, numbers, metric, heartbeat.as_ref(), own, limits, |payload| {
+        encode(merged, numbers, metric, heartbeat.iter().chain(own), limits, |payload| {
             let (from, to) = (at, at + payload.series);
             at = to;
             let own = to.min(first).saturating_sub(from.max(beats));
