@@ -18,14 +18,11 @@ use foldhash::fast::RandomState;
 use self::changes::ChangeLog;
 pub use self::changes::{Change, Changes};
 use self::generation::Generation;
-use super::tags::{self, DIMENSIONS, Layout};
+use super::tags::{self, APP_GROUP, DIMENSIONS, Layout};
 use super::{Aggregator, GROUP, Span, saturate};
 
 /// Whose names they are.
 pub use crate::route::ConnectionId;
-
-/// The dimension of app groups.
-const APP_GROUP: usize = 0;
 
 /// Where the id begins in an owner, or its length.
 const OWNER_HEAD: usize = 5;
@@ -318,7 +315,7 @@ fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
     let is_sent = owner[OWNER_HEAD - 1] & SENT != 0;
     let rest = &owner[OWNER_HEAD..];
     let id = match rest.split_first_chunk::<2>() {
-        Some((length, rest)) if is_sent || dimension > 0 => {
+        Some((length, rest)) if is_sent || dimension != APP_GROUP => {
             let (first, behind) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
             if is_sent { first } else { behind }
         }
@@ -343,8 +340,8 @@ impl Group {
             let start = self.arena.len();
             if !id.is_empty() {
                 self.start(key, dimension, 0);
-                if dimension > 0 {
-                    self.write_with_length(tags::id_of(key, 0));
+                if dimension != APP_GROUP {
+                    self.write_with_length(tags::id_of(key, APP_GROUP));
                 }
                 self.arena.extend_from_slice(id);
             }
