@@ -241,8 +241,8 @@ impl Lane {
                     self.room.add_permits(1);
                 }
                 Order::Cut(reply) => {
-                    // Whoever asked and is gone no longer answers for what was counted: the deliveries stay
-                    // in the queue.
+                    // If the receiver is gone, the pipeline no longer answers for these counts: their deliveries
+                    // stay in the queue.
                     let _gone = reply.send(self.counter.cut());
                 }
                 Order::Replan(plan) => self.counter.replan(plan),

@@ -19,7 +19,7 @@ pub use self::histogram::Histogram;
 /// The name under which unrouted sends are booked.
 pub const UNROUTED: &str = "_unrouted";
 
-/// The connection of the rest, where metrics of the forwarder's own are added up. No connection has this name.
+/// The `connection` tag under which drops beyond the first hundred pairs are summed. No connection has this name.
 pub const OTHERS: &str = "_others";
 
 /// How many event types get a label of their own; so that a sender can't make the books grow without bound.
@@ -296,7 +296,7 @@ impl Stats {
     }
 
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` describe it, for people.
-    /// Returns whether so many sends were pending: if not, by a defect, none is booked.
+    /// Returns `false` and books nothing if fewer sends were pending, which is a defect.
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
         self.lock().connection(name).settle(sends, dropped, words, now)
     }

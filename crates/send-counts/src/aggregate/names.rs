@@ -24,7 +24,7 @@ use super::{Aggregator, GROUP, Span, saturate};
 /// Whose names they are.
 pub use crate::route::ConnectionId;
 
-/// Where the id begins in an owner, or its length.
+/// Offset of the id in an owner (of its length, where one stands before it).
 const OWNER_HEAD: usize = 5;
 
 /// Marks the dimension of an owner whose name is part of the key.
@@ -330,7 +330,7 @@ fn groups(length: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Group {
-    /// Makes the owners of some series' names those at hand.
+    /// Fills `owners` with the owners of these series' names.
     fn look_at(&mut self, hasher: &RandomState, cut: &Aggregator, numbers: Range<usize>, dimension: usize) {
         self.owners.clear();
         self.arena.clear();
