@@ -15,7 +15,6 @@ mod room;
 pub mod tags;
 pub mod window;
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +87,15 @@ impl Span {
     fn since(start: usize, arena: &[u8]) -> Self {
         let length = u16::try_from(arena.len() - start).unwrap_or(u16::MAX);
         Self { start: saturate(start as u64), length }
+    }
+
+    /// Writes `bytes` to its beginning, and returns where they lie; there must be room for them.
+    #[inline]
+    fn overwrite(self, arena: &mut [u8], bytes: &[u8]) -> Self {
+        let start = self.start as usize;
+        let end = start + bytes.len();
+        arena[start..end].copy_from_slice(bytes);
+        Self::since(start, &arena[..end])
     }
 
     fn of(self, arena: &[u8]) -> &[u8] {
@@ -251,9 +259,7 @@ impl Aggregator {
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key);
-        hasher.finish()
+        crate::hash(&self.hasher, key)
     }
 
     /// The entry that has the key.

@@ -9,7 +9,6 @@
 mod changes;
 mod generation;
 
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,9 +19,8 @@ pub use self::changes::{Change, Changes};
 use self::generation::Generation;
 use super::tags::{self, APP_GROUP, DIMENSIONS, Layout};
 use super::{Aggregator, GROUP, Span, saturate};
-
-/// Whose names they are.
-pub use crate::route::ConnectionId;
+use crate::hash;
+use crate::route::ConnectionId;
 
 /// Offset of the id in an owner (of its length, where one stands before it).
 const OWNER_HEAD: usize = 5;
@@ -298,12 +296,6 @@ impl KnownNames {
             }
         }
     }
-}
-
-fn hash(hasher: &RandomState, owner: &[u8]) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write(owner);
-    state.finish()
 }
 
 fn dimension_of(owner: &[u8]) -> usize {
