@@ -105,8 +105,8 @@ impl ConnectionSet {
 
     /// Keeps the old form of each connection that is refused now, as long as no other one has taken over its app groups.
     ///
-    /// What such a one wants to serve may not be readable: what `old` gave to somebody and nobody names any more may be among
-    /// it, so it must not go to the connection of the rest.
+    /// If a refused connection's app groups can't be read, those that `old` served and nobody names now may be among them. They
+    /// must not fall to the catch-all.
     pub fn keep_old(&mut self, old: &Self) {
         let served = self.served();
         let mut has_catch_all = self.active.iter().any(Connection::is_catch_all);
@@ -152,7 +152,7 @@ impl ConnectionSet {
         wanted.iter().map(|id| &**id).filter(|id| !served.contains(&app_group::canonical(id))).collect()
     }
 
-    /// The app groups that `old` gave to somebody, or to nobody, and that no connection names any more.
+    /// The app groups that some connection of `old` named (in force or refused), and none names now.
     fn given_up(&self, old: &Self) -> Vec<Box<str>> {
         let named = |set: &Self| {
             let refused = set.refused.iter().filter_map(|refused| refused.app_group_ids.as_ref()).flatten();

@@ -49,8 +49,8 @@ use event_lanes::{LaneLost, LaneSettings, Lanes, Room};
 use event_queues::{Queue, QueueError};
 use send_counts::aggregate::tags::Layout;
 
-/// How often the pipeline shows that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How often the pipeline shows that its loop turns.
+const TURN_SHOWN_EVERY: Duration = Duration::from_secs(1);
 
 /// The settings of the pipeline.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ pub struct Pipeline<I> {
     flusher: Flusher,
     submissions: JoinSet<Option<Landed>>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
-    heartbeat: Arc<AtomicU64>,
+    last_turn: Arc<AtomicU64>,
     reporter: Reporter,
     printer: Printer,
     probe: Option<ProcessProbe>,
@@ -146,7 +146,7 @@ impl<I: Intake> Pipeline<I> {
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
         let catalogue = Arc::new(Catalogue::default());
         let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
-        let heartbeat = Arc::new(AtomicU64::new(0));
+        let last_turn = Arc::new(AtomicU64::new(0));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
         Ok(Self {
             intake,
@@ -159,7 +159,7 @@ impl<I: Intake> Pipeline<I> {
             flusher,
             submissions,
             in_flight,
-            heartbeat,
+            last_turn,
             reporter,
             printer: Printer::start()?,
             probe: None,
@@ -173,8 +173,8 @@ impl<I: Intake> Pipeline<I> {
     }
 
     /// Shows when the loop last turned, in the clock's milliseconds.
-    pub fn heartbeat(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.heartbeat)
+    pub fn last_turn(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.last_turn)
     }
 
     /// The catalogue of recent sends.
@@ -202,8 +202,8 @@ impl<I: Intake> Pipeline<I> {
         let mut ticks =
             interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beats = tokio::time::interval(HEARTBEAT);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn_shown = tokio::time::interval(TURN_SHOWN_EVERY);
+        turn_shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
         loop {
             self.acknowledge(&mut run, queue).await;
@@ -230,7 +230,7 @@ impl<I: Intake> Pipeline<I> {
                     self.encoded(&mut run, encoded.ok_or(LaneLost)?)?;
                 }
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
-                _ = beats.tick() => self.heartbeat.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
+                _ = turn_shown.tick() => self.last_turn.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
                 () = sleep_until(run.deadline.unwrap_or_else(Instant::now)), if run.deadline.is_some() => {
                     run.deadline = None;
                     self.abandon(&mut run);

@@ -193,7 +193,7 @@ pub(crate) fn encode_all(cuts: &[Aggregator; 2]) -> Result<Cost, Box<dyn Error>>
     let watch = Watch::thread()?;
     let numbers: Vec<u32> = (0u32..).take(cuts[0].len()).collect();
     let mut series = 0;
-    encode(&cuts[0], &numbers, METRIC, None, &[], PayloadLimits::default(), |payload| {
+    encode(&cuts[0], &numbers, METRIC, [], PayloadLimits::default(), |payload| {
         series += black_box(payload).series as u64;
     });
     watch.cost(series)
@@ -209,7 +209,7 @@ pub(crate) fn flush(cuts: &mut [Aggregator; 2], names_max: u32) -> Result<Cost, 
     black_box(Collapse::default().follow(&mut names));
     let mut series = 0;
     for (_, numbers) in merged.by_connection() {
-        encode(merged, &numbers, METRIC, None, &[], PayloadLimits::default(), |payload| {
+        encode(merged, &numbers, METRIC, [], PayloadLimits::default(), |payload| {
             series += black_box(payload).series as u64;
         });
     }

@@ -43,7 +43,7 @@ pub(super) struct Watched {
     pub(super) queue: QueueWatch,
     pub(super) clock: Clock,
     pub(super) started: u64,
-    pub(super) heartbeat: Arc<AtomicU64>,
+    pub(super) last_turn: Arc<AtomicU64>,
     pub(super) connections: watch::Receiver<Arc<ConnectionSet>>,
     pub(super) keys: Arc<KeyWatch>,
     pub(super) reconcile: Arc<DailyReconcile>,
@@ -113,7 +113,7 @@ impl Watched {
 
     /// Whether the pipeline's loop has turned recently.
     pub(super) fn is_alive(&self) -> bool {
-        let since = self.clock.elapsed_milliseconds().saturating_sub(self.heartbeat.load(Ordering::Relaxed));
+        let since = self.clock.elapsed_milliseconds().saturating_sub(self.last_turn.load(Ordering::Relaxed));
         Duration::from_millis(since) < STUCK_AFTER
     }
 

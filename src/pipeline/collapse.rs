@@ -21,8 +21,9 @@ use foldhash::quality;
 use self::names::{LOOKED_AT_MAX, TagNames};
 use datadog_points::normalize;
 use event_lanes::stats::{Collapsing, CollapsingTag};
-use send_counts::aggregate::names::{Change, ConnectionId, KnownNames, NameOf};
+use send_counts::aggregate::names::{Change, KnownNames, NameOf};
 use send_counts::aggregate::tags;
+use send_counts::route::ConnectionId;
 
 /// How many tags are shown of a connection, the gravest first.
 const TAGS_MAX: usize = 20;
@@ -46,7 +47,7 @@ pub struct Collapse {
 
 /// A name of one kind (campaign, step, …) of a connection, and its stored tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Numbers {
+struct TagAndName {
     tag: u64,
     name: u64,
 }
@@ -57,7 +58,7 @@ struct Findings {
     /// Tags of several names with different ids.
     collapsing: BTreeSet<u64>,
     /// Names of several ids.
-    shared: BTreeSet<Numbers>,
+    shared: BTreeSet<TagAndName>,
 }
 
 impl Collapse {
@@ -84,40 +85,40 @@ impl Collapse {
     }
 
     fn learn(&mut self, of: NameOf<'_>) {
-        let (numbers, id) = (self.numbers(of), self.id(of));
-        match self.tags.entry(numbers.tag) {
+        let (hashes, id) = (self.hashes(of), self.id(of));
+        match self.tags.entry(hashes.tag) {
             // The usual case: one name of one id is no finding.
-            Entry::Vacant(tag) => drop(tag.insert(TagNames::one(numbers.name, id))),
+            Entry::Vacant(tag) => drop(tag.insert(TagNames::one(hashes.name, id))),
             Entry::Occupied(mut tag) => {
-                tag.get_mut().learn(numbers.name, id);
-                self.review(of.connection, numbers);
+                tag.get_mut().learn(hashes.name, id);
+                self.review(of.connection, hashes);
             }
         }
     }
 
     fn forget(&mut self, of: NameOf<'_>) {
-        let (numbers, id) = (self.numbers(of), self.id(of));
-        let Some(names) = self.tags.get_mut(&numbers.tag) else { return };
-        if names.forget(numbers.name, id) {
-            self.tags.remove(&numbers.tag);
+        let (hashes, id) = (self.hashes(of), self.id(of));
+        let Some(names) = self.tags.get_mut(&hashes.tag) else { return };
+        if names.forget(hashes.name, id) {
+            self.tags.remove(&hashes.tag);
         }
-        self.review(of.connection, numbers);
+        self.review(of.connection, hashes);
     }
 
     /// Examines a tag and a name again after a change.
-    fn review(&mut self, connection: ConnectionId, numbers: Numbers) {
-        let names = self.tags.get(&numbers.tag);
+    fn review(&mut self, connection: ConnectionId, hashes: TagAndName) {
+        let names = self.tags.get(&hashes.tag);
         let is_collapsing = names.is_some_and(TagNames::are_of_several_ids);
-        let is_shared = names.and_then(|names| names.ids_of(numbers.name)).is_some_and(|ids| ids.len() > 1);
+        let is_shared = names.and_then(|names| names.ids_of(hashes.name)).is_some_and(|ids| ids.len() > 1);
         let known = self.connections.get(&connection);
         let was_told = known
-            .is_some_and(|known| known.collapsing.contains(&numbers.tag) || known.shared.contains(&numbers));
+            .is_some_and(|known| known.collapsing.contains(&hashes.tag) || known.shared.contains(&hashes));
         if !(is_collapsing || is_shared || was_told) {
             return;
         }
         let found = self.connections.entry(connection).or_default();
-        put(&mut found.collapsing, numbers.tag, is_collapsing);
-        put(&mut found.shared, numbers, is_shared);
+        put(&mut found.collapsing, hashes.tag, is_collapsing);
+        put(&mut found.shared, hashes, is_shared);
         self.is_changed = true;
     }
 
@@ -164,10 +165,10 @@ impl Collapse {
         });
         let mut all: Vec<(Draft, Vec<u64>)> = collapsing.collect();
         let different = all.len();
-        let is_told = |numbers: &Numbers| found.collapsing.contains(&numbers.tag);
-        all.extend(found.shared.iter().filter(|numbers| !is_told(numbers)).filter_map(|numbers| {
-            let ids = self.tags.get(&numbers.tag)?.ids_of(numbers.name)?;
-            Some((Draft::new(connection, 1, ids.len() as u64), vec![numbers.name]))
+        let is_told = |hashes: &TagAndName| found.collapsing.contains(&hashes.tag);
+        all.extend(found.shared.iter().filter(|hashes| !is_told(hashes)).filter_map(|hashes| {
+            let ids = self.tags.get(&hashes.tag)?.ids_of(hashes.name)?;
+            Some((Draft::new(connection, 1, ids.len() as u64), vec![hashes.name]))
         }));
         let shared_total = (all.len() - different) as u64;
         all.sort_by_key(|(draft, _)| (draft.names_total == 1, Reverse(draft.ids_total)));
@@ -176,12 +177,12 @@ impl Collapse {
     }
 
     /// The hashes of a name and of its stored tag.
-    fn numbers(&mut self, of: NameOf<'_>) -> Numbers {
+    fn hashes(&mut self, of: NameOf<'_>) -> TagAndName {
         let mut text = std::mem::take(&mut self.stored);
         store(&mut text, of);
-        let numbers = Numbers { tag: self.hash(of, text.as_bytes()), name: self.hash(of, of.name) };
+        let hashes = TagAndName { tag: self.hash(of, text.as_bytes()), name: self.hash(of, of.name) };
         self.stored = text;
-        numbers
+        hashes
     }
 
     /// The hash of an id; without one, of the name itself.

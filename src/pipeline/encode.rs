@@ -3,27 +3,21 @@
 use datadog_points::payload::{Metric, Payload, PayloadLimits, PayloadWriter};
 
 use super::forwarder_metrics::ForwarderPoint;
-use super::heartbeat::{self, Heartbeat};
 use send_counts::aggregate::tags::TagText;
 use send_counts::aggregate::{Aggregator, Point};
 
-/// Encodes the series with the given numbers under `metric`, behind a heartbeat and the forwarder's own metrics, which stand
-/// for no send, and hands the payloads to `done`, in order.
-pub fn encode(
+/// Encodes the series with the given numbers under `metric`, behind points of the forwarder's own, which stand for no send,
+/// and hands the payloads to `done`, in order.
+pub fn encode<'p>(
     cut: &Aggregator,
     numbers: &[u32],
     metric: &str,
-    heartbeat: Option<&Heartbeat>,
-    own: &[ForwarderPoint],
+    forwarder_points: impl IntoIterator<Item = &'p ForwarderPoint>,
     limits: PayloadLimits,
     mut done: impl FnMut(Payload),
 ) {
     let mut writer = PayloadWriter::new(limits);
-    if let Some(Heartbeat { tags, time }) = heartbeat {
-        let tags = tags.iter().map(|tag| (tag.as_bytes(), &b""[..]));
-        writer.series(&Metric::new(heartbeat::METRIC), tags, [(*time, 1)], 0, &mut done);
-    }
-    for ForwarderPoint { metric, tags, time, value } in own {
+    for ForwarderPoint { metric, tags, time, value } in forwarder_points {
         let tags = tags.iter().map(|tag| (tag.as_bytes(), &b""[..]));
         writer.series(&Metric::new(metric), tags, [(*time, *value)], 0, &mut done);
     }

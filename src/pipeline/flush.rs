@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::ledger::ClaimId;
 use crate::pipeline::encode::encode;
 use crate::pipeline::forwarder_metrics::{ForwarderMetrics, ForwarderPoint, ProcessState};
-use crate::pipeline::heartbeat::Heartbeat;
+use crate::pipeline::heartbeat;
 use crate::pipeline::last_send_age::LastSendAges;
 use crate::pipeline::preview::preview;
 use datadog_points::payload::{Payload, PayloadLimits};
@@ -65,18 +65,18 @@ pub(super) struct Flusher {
 impl Flusher {
     /// Starts the thread.
     pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
-        let (jobs, mut received) = mpsc::channel(JOBS_MAX);
+        let (jobs, received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
-        let (mut names, mut own) = (NameTracker::new(), Own::default());
-        let work = move || {
-            while let Some(job) = received.blocking_recv() {
-                // A pipeline that is gone needs no more: its deliveries stay in the queue.
-                if flush(job, (&mut names, &mut own), &stats, (&catalogue, &clock), &done).is_err() {
-                    return;
-                }
-            }
+        let thread = FlushThread {
+            names: NameTracker::new(),
+            metrics: ForwarderMetrics::default(),
+            ages: LastSendAges::default(),
+            stats,
+            catalogue,
+            clock,
+            done,
         };
-        thread::Builder::new().name("flush".into()).spawn(work)?;
+        thread::Builder::new().name("flush".into()).spawn(move || thread.run(received))?;
         Ok(Self { jobs, encoded })
     }
 
@@ -96,53 +96,78 @@ impl Flusher {
     }
 }
 
-/// The forwarder's own metrics, from flush to flush.
-#[derive(Debug, Default)]
-struct Own {
-    metrics: ForwarderMetrics,
-    ages: LastSendAges,
-}
-
 /// The pipeline has gone.
 struct Gone;
 
-fn flush(
-    job: FlushJob,
-    (names, own): (&mut NameTracker, &mut Own),
-    stats: &Stats,
-    (catalogue, clock): (&Catalogue, &Clock),
-    done: &mpsc::Sender<Encoded>,
-) -> Result<(), Gone> {
-    let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
-    let FlushJob { claim, cuts, is_idle, time, state, connections } = job;
-    let Some(mut merged) = merge(cuts) else { return send(Encoded::LaneLost) };
-    names.settle(&mut merged, &connections);
-    let connection_names = connections.iter().map(|connection| &*connection.name);
-    let noted = catalogue.note(&merged, connection_names, clock.unix_seconds());
-    let by_connection = merged.by_connection();
-    if !is_idle {
+struct FlushThread {
+    names: NameTracker,
+    metrics: ForwarderMetrics,
+    ages: LastSendAges,
+    stats: Arc<Stats>,
+    catalogue: Arc<Catalogue>,
+    clock: Clock,
+    done: mpsc::Sender<Encoded>,
+}
+
+impl FlushThread {
+    fn run(mut self, mut jobs: mpsc::Receiver<FlushJob>) {
+        while let Some(job) = jobs.blocking_recv() {
+            // A pipeline that is gone needs no more: its deliveries stay in the queue.
+            if self.flush(job).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn flush(&mut self, job: FlushJob) -> Result<(), Gone> {
+        let FlushJob { claim, cuts, is_idle, time, state, connections } = job;
+        let Some(mut merged) = merge(cuts) else { return self.send(Encoded::LaneLost) };
+        self.names.settle(&mut merged, &connections);
+        let connection_names = connections.iter().map(|connection| &*connection.name);
+        let noted = self.catalogue.note(&merged, connection_names, self.clock.unix_seconds());
+        let by_connection = merged.by_connection();
+        if !is_idle {
+            self.book(&by_connection, &connections);
+        }
+        let own = self.own_points(&connections, merged.layout().static_tags(), state, time);
+        for (connection, numbers) in batches(by_connection, &connections) {
+            let own = if connection.forwarder_metrics { &own[..] } else { &[] };
+            Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time, own }
+                .encode(|encoded| self.send(encoded))?;
+        }
+        self.names.tell(&self.stats, &connections);
+        self.send(Encoded::Done { claim, series: merged.len() })
+    }
+
+    /// Books how many series each connection has.
+    fn book(&self, by_connection: &[(ConnectionId, Vec<u32>)], connections: &[Arc<Connection>]) {
         let sizes = by_connection.iter();
         let sizes = sizes.filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
-        stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
+        self.stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
-    let own = if let Some(to) = connections.iter().find(|connection| connection.forwarder_metrics) {
-        let static_tags = merged.layout().static_tags();
-        let mut points = own.metrics.points(&stats.snapshot(), state, static_tags, time);
-        if let (true, Some(history)) = (to.campaign_last_send_age, catalogue.history()) {
-            points.extend(own.ages.points(history, static_tags, time));
+
+    /// The forwarder's own metrics, if a connection gets them.
+    fn own_points(
+        &mut self,
+        connections: &[Arc<Connection>],
+        static_tags: &[Box<str>],
+        state: Option<ProcessState>,
+        time: u64,
+    ) -> Vec<ForwarderPoint> {
+        let Some(to) = connections.iter().find(|connection| connection.forwarder_metrics) else {
+            self.metrics.pass();
+            return Vec::new();
+        };
+        let mut points = self.metrics.points(&self.stats.snapshot(), state, static_tags, time);
+        if let (true, Some(history)) = (to.campaign_last_send_age, self.catalogue.history()) {
+            points.extend(self.ages.points(history, static_tags, time));
         }
         points
-    } else {
-        own.metrics.pass();
-        Vec::new()
-    };
-    for (connection, numbers) in batches(by_connection, &connections) {
-        let own = if connection.forwarder_metrics { &own[..] } else { &[] };
-        Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time, own }
-            .encode(done)?;
     }
-    names.tell(stats, &connections);
-    send(Encoded::Done { claim, series: merged.len() })
+
+    fn send(&self, encoded: Encoded) -> Result<(), Gone> {
+        self.done.blocking_send(encoded).map_err(|_closed| Gone)
+    }
 }
 
 /// The connections with something in a flush: series, a heartbeat, or own metrics.
@@ -176,33 +201,30 @@ impl Batch<'_> {
         InFlight { claim: self.claim, connection, sends, own: own as u64, tracked }
     }
 
-    fn encode(&self, done: &mpsc::Sender<Encoded>) -> Result<(), Gone> {
+    fn encode(&self, send: impl Fn(Encoded) -> Result<(), Gone>) -> Result<(), Gone> {
         let Batch { merged, numbers, connection, time, own, .. } = *self;
-        let send = |encoded| done.blocking_send(encoded).map_err(|_closed| Gone);
         let static_tags = merged.layout().static_tags();
-        let heartbeat = connection.heartbeat.then(|| Heartbeat::new(&connection.name, static_tags, time));
+        let heartbeat = connection.heartbeat.then(|| heartbeat::point(&connection.name, static_tags, time));
         if connection.dry_run {
             let sends = numbers.iter().map(|number| merged.series(*number as usize).sends()).sum();
             let table = (!numbers.is_empty()).then(|| preview(merged, numbers, connection));
-            let beat = heartbeat.map(|heartbeat| format!("{} (dry run): {heartbeat}\n", connection.name));
+            let beat = heartbeat.map(|ForwarderPoint { metric, tags, .. }| {
+                format!("{} (dry run): {metric}  {}\n", connection.name, tags.join(" "))
+            });
             let own_lines = own.iter().map(|point| format!("{} (dry run): {point}\n", connection.name));
             let text = table.into_iter().chain(beat).chain(own_lines).collect();
             return send(Encoded::Preview { flight: self.flight(numbers, sends, own.len()), text });
         }
         // Payloads come in the order of the series, the heartbeat first, then own metrics.
-        let (mut gone, mut left) = (Ok(()), numbers);
-        let (mut beats, mut told) = (usize::from(heartbeat.is_some()), own.len());
+        let beats = usize::from(heartbeat.is_some());
+        let first = beats + own.len();
+        let (mut at, mut gone) = (0, Ok(()));
         let (metric, limits) = (&connection.metric, PayloadLimits::default());
-        encode(merged, numbers, metric, heartbeat.as_ref(), own, limits, |payload| {
-            let take = |of: &mut usize, there: usize| {
-                let taken = there.min(*of);
-                *of -= taken;
-                taken
-            };
-            let behind_beat = payload.series - take(&mut beats, payload.series);
-            let own = take(&mut told, behind_beat);
-            let (series, rest) = left.split_at((behind_beat - own).min(left.len()));
-            left = rest;
+        encode(merged, numbers, metric, heartbeat.iter().chain(own), limits, |payload| {
+            let (from, to) = (at, at + payload.series);
+            at = to;
+            let own = to.min(first).saturating_sub(from.max(beats));
+            let series = numbers.get(from.max(first) - first..to.max(first) - first).unwrap_or_default();
             if gone.is_ok() {
                 gone = send(Encoded::Payload { flight: self.flight(series, payload.sends, own), payload });
             }

@@ -89,6 +89,29 @@ pub struct ForwarderPoint {
     pub value: u64,
 }
 
+impl ForwarderPoint {
+    /// A point at the Unix second `time`; `own` are its tags beside the static ones.
+    pub(super) fn new(
+        metric: &'static str,
+        static_tags: &[Box<str>],
+        own: impl IntoIterator<Item = String>,
+        time: u64,
+        value: u64,
+    ) -> Self {
+        let own = own.into_iter().map(Into::into);
+        let mut tags: Vec<Box<str>> = static_tags.iter().cloned().chain(own).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        // Points have 32 bits for their time.
+        Self { metric, tags, time: u32::try_from(time).unwrap_or(u32::MAX), value }
+    }
+}
+
+/// The tag with the version of the forwarder.
+pub(super) fn version_tag() -> String {
+    format!("version:{}", env!("CARGO_PKG_VERSION"))
+}
+
 /// As in the output of a dry run.
 impl fmt::Display for ForwarderPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,14 +170,10 @@ impl ForwarderMetrics {
     ) -> Vec<ForwarderPoint> {
         let now = ReportedBooks::of(books);
         let before = self.told.take().unwrap_or_else(|| ReportedBooks::of(books));
-        let mut points =
-            Points { static_tags, time: u32::try_from(time).unwrap_or(u32::MAX), all: Vec::new() };
+        let mut points = Points { static_tags, time, all: Vec::new() };
         for ((name, reason), sends) in dropped_since(&before, &now) {
-            points.add(
-                SENDS_DROPPED,
-                &[format!("connection:{name}"), format!("reason:{}", reason.label())],
-                sends,
-            );
+            let own = [format!("connection:{name}"), format!("reason:{}", reason.label())];
+            points.add(SENDS_DROPPED, own, sends);
         }
         if let Some(process) = state {
             let ProcessState { queue_depth, queue_waiting, consumer_lag, storage_lag_seconds, .. } = process;
@@ -184,23 +203,19 @@ impl ForwarderMetrics {
 
 struct Points<'t> {
     static_tags: &'t [Box<str>],
-    time: u32,
+    time: u64,
     all: Vec<ForwarderPoint>,
 }
 
 impl Points<'_> {
-    fn add(&mut self, metric: &'static str, own: &[String], value: u64) {
-        let version = format!("version:{}", env!("CARGO_PKG_VERSION"));
-        let own = own.iter().cloned().chain([version]).map(Into::into);
-        let mut tags: Vec<Box<str>> = self.static_tags.iter().cloned().chain(own).collect();
-        tags.sort_unstable();
-        tags.dedup();
-        self.all.push(ForwarderPoint { metric, tags, time: self.time, value });
+    fn add(&mut self, metric: &'static str, own: impl IntoIterator<Item = String>, value: u64) {
+        let own = own.into_iter().chain([version_tag()]);
+        self.all.push(ForwarderPoint::new(metric, self.static_tags, own, self.time, value));
     }
 
     /// A gauge. A value above the largest of one point would become several, none of which is the gauge's.
     fn level(&mut self, metric: &'static str, value: u64) {
-        self.add(metric, &[], value.min(VALUE_MAX));
+        self.add(metric, [], value.min(VALUE_MAX));
     }
 }
 

@@ -54,18 +54,11 @@ fn point(campaign: &SentObject, static_tags: &[Box<str>], time: u64) -> Forwarde
     let of_campaign = [(Field::CampaignId, &campaign.id), (Field::CampaignName, &campaign.name)];
     let named = of_campaign.into_iter().filter_map(|(field, value)| {
         let value = String::from_utf8_lossy(tags::clean(value.as_bytes(), field.name()));
-        (!value.is_empty()).then(|| format!("{}:{value}", field.name()).into_boxed_str())
+        (!value.is_empty()).then(|| format!("{}:{value}", field.name()))
     });
-    let connection = format!("connection:{}", campaign.connection).into_boxed_str();
-    let mut tags: Vec<Box<str>> = static_tags.iter().cloned().chain(named).chain([connection]).collect();
-    tags.sort_unstable();
-    tags.dedup();
-    ForwarderPoint {
-        metric: CAMPAIGN_LAST_SEND_AGE,
-        tags,
-        time: u32::try_from(time).unwrap_or(u32::MAX),
-        value: time.saturating_sub(campaign.last_send).min(VALUE_MAX),
-    }
+    let own = named.chain([format!("connection:{}", campaign.connection)]);
+    let age = time.saturating_sub(campaign.last_send).min(VALUE_MAX);
+    ForwarderPoint::new(CAMPAIGN_LAST_SEND_AGE, static_tags, own, time, age)
 }
 
 #[cfg(test)]

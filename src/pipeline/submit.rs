@@ -248,7 +248,7 @@ impl ConnectionTable {
                 RowState::Active => served.push((id, row.connection.app_groups())),
                 RowState::Kept(wanted) => {
                     served.push((id, row.connection.app_groups()));
-                    // One that serves the rest serves them as well.
+                    // A catch-all connection serves these app groups anyway.
                     if !row.connection.is_catch_all() {
                         refused.push((id, RefusedGroups { ids: Some(wanted) }));
                     }

@@ -785,13 +785,13 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_heartbeat_shows_that_the_loop_turns() {
+async fn the_last_turn_shows_that_the_loop_turns() {
     let mut rig = Rig::of_two(settings());
-    let heartbeat = rig.pipeline.heartbeat();
+    let last_turn = rig.pipeline.last_turn();
     let commands = rig.commands.clone();
     let mut queue = FakeQueue::new([]).waiting();
     tokio::spawn(async move {
-        eventually("it beats", || heartbeat.load(Ordering::Relaxed) > 0).await;
+        eventually("it turns", || last_turn.load(Ordering::Relaxed) > 0).await;
         commands.send(PipelineCommand::Stop).await.unwrap();
     });
     assert_eq!(rig.run(&mut queue).await, Ended::Stopped);

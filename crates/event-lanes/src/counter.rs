@@ -121,8 +121,8 @@ impl Counter {
     }
 
     /// Goes on under another plan. What was counted before must have been cut.
-    pub(super) fn replan(&mut self, plan: Arc<Plan>, aggregator: Aggregator) {
-        self.aggregator = aggregator;
+    pub(super) fn replan(&mut self, plan: Arc<Plan>) {
+        self.aggregator.lay_out(Arc::clone(&plan.layout));
         self.counted = vec![0; plan.connection_names.len()];
         self.outside = vec![Outside::default(); plan.connection_names.len()];
         self.dedup.share_among(&plan.router.connections());

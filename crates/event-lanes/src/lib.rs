@@ -161,9 +161,6 @@ impl Lanes {
             let lane = Lane {
                 decoder: Decoder::new(&settings.event_types, needs_time(settings)),
                 counter: Counter::new(settings, Arc::clone(plan), aggregator, Arc::clone(&dedup)),
-                settings: settings.aggregate.clone(),
-                lanes: settings.lanes,
-                hasher: hasher.clone(),
                 stats: Arc::clone(stats),
                 clock: clock.clone(),
                 in_hand: Arc::clone(&in_hand),
@@ -228,10 +225,6 @@ impl Lanes {
 struct Lane {
     decoder: Decoder,
     counter: Counter,
-    settings: aggregate::AggregateSettings,
-    /// How many there are.
-    lanes: usize,
-    hasher: foldhash::fast::RandomState,
     stats: Arc<Stats>,
     clock: Clock,
     in_hand: Arc<AtomicUsize>,
@@ -248,11 +241,11 @@ impl Lane {
                     self.room.add_permits(1);
                 }
                 Order::Cut(reply) => {
-                    // Whoever asked and is gone no longer answers for what was counted: the deliveries stay
-                    // in the queue.
+                    // If the receiver is gone, the pipeline no longer answers for these counts: their deliveries
+                    // stay in the queue.
                     let _gone = reply.send(self.counter.cut());
                 }
-                Order::Replan(plan) => self.replan(plan),
+                Order::Replan(plan) => self.counter.replan(plan),
             }
         }
     }
@@ -268,12 +261,6 @@ impl Lane {
             counter.came_from(&delivery.source);
         }
         counter.book(&self.stats, now);
-    }
-
-    fn replan(&mut self, plan: Arc<Plan>) {
-        let layout = Arc::clone(&plan.layout);
-        let aggregator = Aggregator::new(layout, &self.settings, self.hasher.clone()).one_of(self.lanes);
-        self.counter.replan(plan, aggregator);
     }
 }
 

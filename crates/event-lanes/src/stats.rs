@@ -19,7 +19,7 @@ pub use self::histogram::Histogram;
 /// The name under which unrouted sends are booked.
 pub const UNROUTED: &str = "_unrouted";
 
-/// The connection of the rest, where metrics of the forwarder's own are added up. No connection has this name.
+/// The `connection` tag under which drops beyond the first hundred pairs are summed. No connection has this name.
 pub const OTHERS: &str = "_others";
 
 /// How many event types get a label of their own; so that a sender can't make the books grow without bound.
@@ -125,6 +125,16 @@ pub struct ConnectionBooks {
 }
 
 impl ConnectionBooks {
+    /// Sends dropped, over all reasons.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// Whether counted = accepted + dropped + pending.
+    pub fn is_balanced(&self) -> bool {
+        self.counted == self.accepted + self.dropped_total() + self.pending
+    }
+
     fn settle(&mut self, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
         let Some(pending) = self.pending.checked_sub(sends) else { return false };
         self.pending = pending;
@@ -196,7 +206,7 @@ impl Books {
 
     /// Sends dropped, over all connections and reasons.
     pub fn dropped(&self) -> u64 {
-        self.connections.values().flat_map(|c| c.dropped.values()).sum()
+        self.connections.values().map(ConnectionBooks::dropped_total).sum()
     }
 
     /// Sends pending, over all connections.
@@ -204,15 +214,24 @@ impl Books {
         self.connections.values().map(|c| c.pending).sum()
     }
 
+    /// Events ignored, over all types.
+    pub fn ignored_total(&self) -> u64 {
+        self.ignored.values().sum()
+    }
+
+    /// Elements that can't be counted, over all reasons.
+    pub fn malformed_total(&self) -> u64 {
+        self.malformed.values().sum()
+    }
+
+    /// What must be as many as were received: ignored + malformed + duplicate + counted.
+    pub fn events_booked(&self) -> u64 {
+        self.ignored_total() + self.malformed_total() + self.duplicate + self.counted()
+    }
+
     /// Whether both invariants hold.
     pub fn balance(&self) -> bool {
-        let ignored: u64 = self.ignored.values().sum();
-        let malformed: u64 = self.malformed.values().sum();
-        self.received == ignored + malformed + self.duplicate + self.counted()
-            && self.connections.values().all(|connection| {
-                connection.counted
-                    == connection.accepted + connection.dropped.values().sum::<u64>() + connection.pending
-            })
+        self.received == self.events_booked() && self.connections.values().all(ConnectionBooks::is_balanced)
     }
 
     fn ignore(&mut self, event_type: &str, events: u64) {
@@ -277,7 +296,7 @@ impl Stats {
     }
 
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` describe it, for people.
-    /// Returns whether so many sends were pending: if not, by a defect, none is booked.
+    /// Returns `false` and books nothing if fewer sends were pending, which is a defect.
     pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
         self.lock().connection(name).settle(sends, dropped, words, now)
     }

@@ -15,7 +15,6 @@ mod room;
 pub mod tags;
 pub mod window;
 
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,6 +87,15 @@ impl Span {
     fn since(start: usize, arena: &[u8]) -> Self {
         let length = u16::try_from(arena.len() - start).unwrap_or(u16::MAX);
         Self { start: saturate(start as u64), length }
+    }
+
+    /// Writes `bytes` to its beginning, and returns where they lie; there must be room for them.
+    #[inline]
+    fn overwrite(self, arena: &mut [u8], bytes: &[u8]) -> Self {
+        let start = self.start as usize;
+        let end = start + bytes.len();
+        arena[start..end].copy_from_slice(bytes);
+        Self::since(start, &arena[..end])
     }
 
     fn of(self, arena: &[u8]) -> &[u8] {
@@ -199,6 +207,13 @@ impl Aggregator {
         std::mem::replace(self, empty)
     }
 
+    /// Goes on with another layout. What was counted before must have been cut.
+    pub fn lay_out(&mut self, layout: Arc<Layout>) {
+        debug_assert!(self.is_empty(), "keys of two layouts");
+        self.layout = layout;
+        self.room.forget_before();
+    }
+
     /// Whether nothing is counted.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -244,9 +259,7 @@ impl Aggregator {
     }
 
     fn hash(&self, key: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(key);
-        hasher.finish()
+        crate::hash(&self.hasher, key)
     }
 
     /// The entry that has the key.

@@ -7,12 +7,12 @@
 mod huge_pages;
 mod id_set;
 
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
 use self::id_set::IdSet;
+use crate::hash;
 use crate::route::ConnectionId;
 
 /// How much is remembered.
@@ -44,12 +44,7 @@ pub struct IdHasher {
 impl IdHasher {
     /// The hash of `id`.
     pub fn hash(&self, id: &[u8]) -> IdHash {
-        let half = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            hasher.write(id);
-            hasher.finish()
-        };
-        (u128::from(half(&self.high)) << 64) | u128::from(half(&self.low))
+        (u128::from(hash(&self.high, id)) << 64) | u128::from(hash(&self.low, id))
     }
 }
 

@@ -36,3 +36,13 @@ pub mod route;
 pub mod shared_dedup;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+use std::hash::{BuildHasher, Hasher};
+
+/// The hash of `bytes` alone; [`BuildHasher::hash_one`] adds their length.
+#[inline]
+fn hash(hasher: &impl BuildHasher, bytes: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write(bytes);
+    hasher.finish()
+}

@@ -9,6 +9,7 @@ use serde_json::Value;
 use datadog_points::payload::VALUE_MAX;
 
 use super::*;
+use crate::pipeline::heartbeat;
 use braze_events::{FIELDS, Field, SendEvent};
 use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
 use send_counts::route::ConnectionId;
@@ -31,7 +32,7 @@ fn record(aggregator: &mut Aggregator, id: &str, name: &str, bucket: u64) {
 fn payloads(cut: &Aggregator, limits: PayloadLimits) -> Vec<Payload> {
     let numbers: Vec<u32> = (0..u32::try_from(cut.len()).unwrap()).collect();
     let mut payloads = Vec::new();
-    encode(cut, &numbers, "braze.messaging.sent", None, &[], limits, |payload| payloads.push(payload));
+    encode(cut, &numbers, "braze.messaging.sent", [], limits, |payload| payloads.push(payload));
     payloads
 }
 
@@ -88,7 +89,7 @@ fn a_series_is_written_as_datadog_takes_it() {
 #[test]
 fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     let mut aggregator = aggregator(&[]);
-    let heartbeat = Heartbeat::new("acme", &["say:\"hi\"".into()], 123);
+    let heartbeat = heartbeat::point("acme", &["say:\"hi\"".into()], 123);
     let version = concat!("version:", env!("CARGO_PKG_VERSION"));
     let expected = serde_json::json!({
         "metric": "braze.forwarder.heartbeat",
@@ -98,7 +99,7 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     });
     let encoded = |numbers: &[u32], limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, numbers, "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
+        encode(&aggregator, numbers, "m", [&heartbeat], limits, |one| payloads.push(one));
         payloads
     };
     let alone = encoded(&[], PayloadLimits::default());
@@ -108,7 +109,7 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
     record(&mut aggregator, "c1", "One", 100);
     let encoded = |limits| {
         let mut payloads = Vec::new();
-        encode(&aggregator, &[0], "m", Some(&heartbeat), &[], limits, |one| payloads.push(one));
+        encode(&aggregator, &[0], "m", [&heartbeat], limits, |one| payloads.push(one));
         payloads
     };
     let beside = encoded(PayloadLimits::default());
@@ -121,17 +122,17 @@ fn a_heartbeat_goes_with_the_sends_and_alone_and_stands_for_none() {
 fn what_the_forwarder_tells_of_itself_goes_before_the_sends_and_stands_for_none() {
     let mut aggregator = aggregator(&[]);
     record(&mut aggregator, "c1", "One", 100);
-    let heartbeat = Heartbeat::new("acme", &[], 123);
+    let heartbeat = heartbeat::point("acme", &[], 123);
     let own = |value| ForwarderPoint {
         metric: "braze.forwarder.queue_depth",
         tags: vec!["a:b".into()],
         time: 123,
         value,
     };
-    let own = [own(0), own(VALUE_MAX)];
+    let points = [heartbeat, own(0), own(VALUE_MAX)];
     let mut payloads = Vec::new();
     let limits = PayloadLimits { series_max: 2, ..PayloadLimits::default() };
-    encode(&aggregator, &[0], "m", Some(&heartbeat), &own, limits, |one| payloads.push(one));
+    encode(&aggregator, &[0], "m", &points, limits, |one| payloads.push(one));
     let told: Vec<_> = payloads.iter().map(|payload| (payload.series, payload.sends)).collect();
     assert_eq!(told, [(2, 0), (2, 1)], "the order is that in which they are booked");
     let series = inflate(&payloads[0])["series"][1].clone();

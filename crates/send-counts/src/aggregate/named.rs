@@ -1,6 +1,6 @@
 //! Where the names of series lie: in the arena, each in room of its own.
 
-use super::{Aggregator, Name, Span, store, tags};
+use super::{Aggregator, Name, store, tags};
 
 impl Aggregator {
     /// Keeps `name` if it is newer than the one known.
@@ -15,9 +15,7 @@ impl Aggregator {
         } else if name.len() <= usize::from(known.room) {
             known.seen = seen;
             // In its old place: names that come and go must not make the arena grow.
-            let start = known.span.start as usize;
-            self.arena[start..start + name.len()].copy_from_slice(name);
-            known.span = Span::since(start, &self.arena[..start + name.len()]);
+            known.span = known.span.overwrite(&mut self.arena, name);
         } else {
             self.move_name(entry, dimension, name, seen);
         }

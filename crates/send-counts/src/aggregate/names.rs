@@ -9,7 +9,6 @@
 mod changes;
 mod generation;
 
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,16 +17,12 @@ use foldhash::fast::RandomState;
 use self::changes::ChangeLog;
 pub use self::changes::{Change, Changes};
 use self::generation::Generation;
-use super::tags::{self, DIMENSIONS, Layout};
+use super::tags::{self, APP_GROUP, DIMENSIONS, Layout};
 use super::{Aggregator, GROUP, Span, saturate};
+use crate::hash;
+use crate::route::ConnectionId;
 
-/// Whose names they are.
-pub use crate::route::ConnectionId;
-
-/// The dimension of app groups.
-const APP_GROUP: usize = 0;
-
-/// Where the id begins in an owner, or its length.
+/// Offset of the id in an owner (of its length, where one stands before it).
 const OWNER_HEAD: usize = 5;
 
 /// Marks the dimension of an owner whose name is part of the key.
@@ -303,12 +298,6 @@ impl KnownNames {
     }
 }
 
-fn hash(hasher: &RandomState, owner: &[u8]) -> u64 {
-    let mut state = hasher.build_hasher();
-    state.write(owner);
-    state.finish()
-}
-
 fn dimension_of(owner: &[u8]) -> usize {
     usize::from(owner[OWNER_HEAD - 1] & !SENT)
 }
@@ -318,7 +307,7 @@ fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
     let is_sent = owner[OWNER_HEAD - 1] & SENT != 0;
     let rest = &owner[OWNER_HEAD..];
     let id = match rest.split_first_chunk::<2>() {
-        Some((length, rest)) if is_sent || dimension > 0 => {
+        Some((length, rest)) if is_sent || dimension != APP_GROUP => {
             let (first, behind) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
             if is_sent { first } else { behind }
         }
@@ -333,7 +322,7 @@ fn groups(length: usize) -> impl Iterator<Item = Range<usize>> {
 }
 
 impl Group {
-    /// Makes the owners of some series' names those at hand.
+    /// Fills `owners` with the owners of these series' names.
     fn look_at(&mut self, hasher: &RandomState, cut: &Aggregator, numbers: Range<usize>, dimension: usize) {
         self.owners.clear();
         self.arena.clear();
@@ -343,8 +332,8 @@ impl Group {
             let start = self.arena.len();
             if !id.is_empty() {
                 self.start(key, dimension, 0);
-                if dimension > 0 {
-                    self.write_with_length(tags::id_of(key, 0));
+                if dimension != APP_GROUP {
+                    self.write_with_length(tags::id_of(key, APP_GROUP));
                 }
                 self.arena.extend_from_slice(id);
             }

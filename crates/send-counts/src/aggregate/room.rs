@@ -68,6 +68,11 @@ impl SeriesRoom {
         Self { held: Vec::new(), ordinary: 0, connections: 0, connections_before, ..*self }
     }
 
+    /// The next connections may be others.
+    pub(super) fn forget_before(&mut self) {
+        self.connections_before = 0;
+    }
+
     /// From here on the total of all lanes holds, for what they hold is coming together.
     pub(super) fn join(&mut self, other: &Self) {
         self.total = self.total_of_all_lanes;

@@ -68,7 +68,10 @@ pub enum Names {
 /// The things that have an id and a name: app group, campaign, Canvas, Canvas step.
 pub const DIMENSIONS: usize = 4;
 
-/// The id and the name field of each dimension; the app group comes first.
+/// The dimension of app groups.
+pub const APP_GROUP: usize = 0;
+
+/// The id and the name field of each dimension; that of [`APP_GROUP`] comes first.
 const FIELDS_OF: [(Field, Field); DIMENSIONS] = [
     (Field::AppGroupId, Field::AppGroupName),
     (Field::CampaignId, Field::CampaignName),
@@ -236,7 +239,7 @@ pub fn is_overflow(key: &[u8]) -> bool {
 
 /// Whether a series with this key shows a name for a dimension. Overflow series show that of their app group only.
 pub fn takes_name(key: &[u8], dimension: usize) -> bool {
-    !is_overflow(key) || (dimension == 0 && !id_of(key, 0).is_empty())
+    !is_overflow(key) || (dimension == APP_GROUP && !id_of(key, APP_GROUP).is_empty())
 }
 
 /// The id of a dimension in a key; empty where there is none.

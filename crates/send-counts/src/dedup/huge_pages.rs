@@ -1,8 +1,7 @@
 //! The slots of an index, on huge pages where there are many.
 //!
-//! A look at a random slot misses the processor's table of pages, too. With pages of 4 KiB that table covers a few MiB; with those of
-//! 2 MiB the index of millions of ids. On a virtual machine a missed page costs several times as much, and where the host is one itself,
-//! microseconds after each pause.
+//! A random slot also misses the TLB. With 4 KiB pages the TLB covers a few MiB, with 2 MiB pages an index over millions of ids. In a
+//! virtual machine a TLB miss costs several times as much; in a nested one, microseconds after every pause.
 
 use std::ops::{Deref, DerefMut, Range};
 

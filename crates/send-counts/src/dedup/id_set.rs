@@ -105,7 +105,8 @@ impl IdSet {
         mark.is_some_and(|(time, _)| time.saturating_add(self.window_milliseconds) > now)
     }
 
-    /// Forgets the ids whose time is over, and tells of each. Says when that is worth asking for again, in milliseconds.
+    /// Forgets the ids that are older than the window, and calls `forgotten` with each. Returns when to call it again, in
+    /// milliseconds.
     pub(super) fn forget(&mut self, now: u64, mut forgotten: impl FnMut(IdHash)) -> u64 {
         let step = (self.window_milliseconds / STEPS).max(1);
         // The ids of a mark came less than a step after it.

@@ -41,7 +41,7 @@ impl Changes {
 pub(super) struct ChangeLog {
     /// `None`: they were too many, or all names mean something else.
     changes: Option<Changes>,
-    /// Beyond as many as there can be names it is less to start anew.
+    /// A log with more entries than there can be names costs more to follow than starting over.
     changes_max: usize,
 }
 

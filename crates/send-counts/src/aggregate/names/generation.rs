@@ -112,9 +112,7 @@ impl Generation {
             return;
         }
         if name.len() <= usize::from(known.room) {
-            let start = known.name.start as usize;
-            self.arena[start..start + name.len()].copy_from_slice(name);
-            known.name = Span::since(start, &self.arena[..start + name.len()]);
+            known.name = known.name.overwrite(&mut self.arena, name);
         } else {
             known.name = store(&mut self.arena, name);
             // Room for twice as much, so that names that grow bit by bit leave little behind.
