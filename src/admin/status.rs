@@ -59,8 +59,8 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
     };
     BookTotals {
         received: books.received,
-        ignored: books.ignored.values().sum(),
-        malformed: books.malformed.values().sum(),
+        ignored: books.ignored_total(),
+        malformed: books.malformed_total(),
         duplicate: books.duplicate,
         ids_forgotten: books.ids_forgotten,
         counted: books.counted(),
@@ -107,7 +107,7 @@ pub fn sends(books: &ConnectionBooks) -> SendCounts {
         series: books.series,
         counted: books.counted,
         accepted: books.accepted,
-        dropped: books.dropped.values().sum(),
+        dropped: books.dropped_total(),
         dropped_by_reason: by_reason.collect(),
         pending: books.pending,
     }
@@ -153,15 +153,9 @@ fn histogram(histogram: &Histogram) -> HistogramTotals {
 
 /// The invariants, each with both of its sides.
 pub fn invariants(books: &Books) -> Vec<Invariant> {
-    let ignored: u64 = books.ignored.values().sum();
-    let malformed: u64 = books.malformed.values().sum();
-    let events = ignored + malformed + books.duplicate + books.counted();
-    let unbalanced: Vec<String> = books
-        .connections
-        .iter()
-        .filter(|(_, one)| one.counted != one.accepted + one.dropped.values().sum::<u64>() + one.pending)
-        .map(|(name, _)| name.to_string())
-        .collect();
+    let events = books.events_booked();
+    let unbalanced = books.connections.iter().filter(|(_, one)| !one.is_balanced());
+    let unbalanced: Vec<String> = unbalanced.map(|(name, _)| name.to_string()).collect();
     vec![
         Invariant {
             words: "received = ignored + malformed + duplicate + counted".to_owned(),
