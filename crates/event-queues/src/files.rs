@@ -301,7 +301,7 @@ impl Queue for FilesQueue {
             }
         }
         match &self.ended {
-            Some(Err(problem)) => Err(QueueError::Storage(problem.clone())),
+            Some(Err(problem)) => Err(QueueError(problem.clone())),
             _ => Ok(None),
         }
     }
@@ -309,12 +309,12 @@ impl Queue for FilesQueue {
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         if let Some(writer) = &mut self.memory {
             // Waits for a write that was begun by a call that was given up: it covers these records, too.
-            writer.wait().await.map_err(QueueError::Storage)?;
+            writer.wait().await.map_err(QueueError)?;
         }
         self.settle(receipt);
         let Some(writer) = self.memory.as_mut().filter(|_| !self.unwritten.is_empty()) else { return Ok(()) };
         writer.begin(self.unwritten.iter().map(|(id, record)| (*id, record.clone())).collect());
-        writer.wait().await.map_err(QueueError::Storage)?;
+        writer.wait().await.map_err(QueueError)?;
         self.unwritten.clear();
         Ok(())
     }
