@@ -7,7 +7,6 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::Limits;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::{Booked, ImportProgress};
 use super::import_state::Mark;
@@ -15,7 +14,7 @@ use super::index::FindError;
 use super::list::{FileKind, ListedFile};
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
-use crate::content::{BufferPool, Content, Cut, FileLayout, Reader, Stop};
+use crate::content::{BufferPool, Content, Cut, FileLayout, ReadLimits, Reader, Stop};
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that is held back
 /// until the next shows whether it is the last of its file, and the one being read, that makes four buffers; a buffer is
@@ -54,7 +53,7 @@ pub(super) struct Chunk {
 pub(super) fn start(
     files: Arc<[Planned]>,
     progress: Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
     repeats: bool,
 ) -> io::Result<mpsc::Receiver<ReaderOutput>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
@@ -115,7 +114,7 @@ fn read_file(
     planned: &Planned,
     seen: &mut Option<Seen>,
     progress: &Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
     pool: &BufferPool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
@@ -136,7 +135,7 @@ fn read_file(
     outbox.counted = start.map(|start| start.mark.fingerprint.end);
     let (mut content, mut prints) = open(planned, start, progress, limits)?;
     let mut handed = None;
-    let read = content.read(pool, limits.read(), &mut |cut, content| {
+    let read = content.read(pool, limits, &mut |cut, content| {
         let mark = prints.mark(cut.position, &cut.body, false, content)?;
         handed.clone_from(&mark);
         outbox.put(Chunk { cut, file: index, mark })
@@ -155,7 +154,7 @@ fn open(
     planned: &Planned,
     start: Option<&Start>,
     progress: &Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
 ) -> io::Result<(Content, Prints)> {
     let path = &planned.found.path;
     let (reader, file): (Reader, _) = match planned.found.kind {
@@ -173,7 +172,7 @@ fn open(
         _ => Fingerprinter::default(),
     };
     let place = start.map(|start| start.mark.place());
-    let content = Content::open(reader, path.clone(), file.clone(), place, limits.read())?;
+    let content = Content::open(reader, path.clone(), file.clone(), place, limits)?;
     match file {
         Some(file) => Ok((content, Prints(Some((file, printer))))),
         None => Ok((content.eager(), Prints(None))),
