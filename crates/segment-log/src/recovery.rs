@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{self, Offsets, Saved};
 use crate::disk::Directory;
 use crate::lock::lock;
+use crate::progress::Tail;
 use crate::ranges::length;
 use crate::scan::{DamagedBytes, Scan};
 use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
@@ -126,11 +127,16 @@ pub(crate) struct Recovered {
     pub(crate) lock: File,
     pub(crate) segments: Segments,
     pub(crate) offsets: Offsets,
-    pub(crate) acknowledged: u64,
     pub(crate) next: u64,
-    /// Numbers from `acknowledged` on that are known to be lost, in order.
+    /// Numbers that are not acknowledged and known to be lost, in order.
     pub(crate) lost: Vec<Range<u64>>,
     pub(crate) opened: Opened,
+}
+
+impl Recovered {
+    pub(crate) fn tail(&self) -> Tail {
+        Tail { segments: self.segments.firsts(), end: self.segments.end(), next: self.next }
+    }
 }
 
 /// The content of the last segment.
@@ -211,7 +217,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     let missing = missing(&opened);
     opened.waiting = next - acknowledged - missing.iter().map(length).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
-    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
+    Ok(Recovered { lock, segments, offsets, next, lost: missing, opened })
 }
 
 /// The numbers of all that is missing, in order.
