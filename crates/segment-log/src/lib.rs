@@ -48,6 +48,7 @@ use self::writer::{GROUP_MAX, Writer, WriterCommand};
 
 mod appender;
 mod checkpoint;
+mod checksummed;
 mod disk;
 mod frame;
 mod handoff;
@@ -57,7 +58,6 @@ mod ranges;
 mod reader;
 mod recovery;
 mod scan;
-mod sealed;
 mod segments;
 mod threads;
 mod writer;
@@ -178,7 +178,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
             .to_owned(),
     };
     let recovered = recovery::recover(directory.clone(), size_max)?;
-    let acknowledged = recovered.offsets.saved().acknowledged;
+    let acknowledged = recovered.checkpoint.saved().acknowledged;
     let progress = Arc::new(LogProgress::new(recovered.tail(), acknowledged));
     // Before the channel: where the reader can't be started, the writer is waited for, which ends once that is closed.
     let mut threads = Threads::default();

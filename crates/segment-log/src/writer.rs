@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::gathering::Gathering;
 pub(crate) use self::reply::AppendReply;
 use self::staged::Staged;
-use crate::checkpoint::{Offsets, Saved};
+use crate::checkpoint::{Checkpoint, Saved};
 use crate::frame::Record;
 use crate::progress::{Closing, Gauges, LogProgress, Tail};
 use crate::ranges::{length, subtract};
@@ -44,7 +44,7 @@ pub(crate) enum WriterCommand {
 #[derive(Debug)]
 pub(crate) struct Writer {
     segments: Segments,
-    offsets: Offsets,
+    checkpoint: Checkpoint,
     progress: Arc<LogProgress>,
     size_max: u64,
     /// The number that the next event gets.
@@ -68,10 +68,10 @@ pub(crate) struct Writer {
 impl Writer {
     /// The writer of a log that was opened, and what was found there.
     pub(crate) fn new(recovered: Recovered, progress: Arc<LogProgress>, size_max: u64) -> (Self, Opened) {
-        let Recovered { lock, segments, offsets, next, lost, opened } = recovered;
+        let Recovered { lock, segments, checkpoint, next, lost, opened } = recovered;
         let mut writer = Self {
             segments,
-            offsets,
+            checkpoint,
             progress,
             size_max,
             next,
@@ -101,7 +101,7 @@ impl Writer {
 
     /// Every event below this number is acknowledged.
     fn acknowledged(&self) -> u64 {
-        self.offsets.saved().acknowledged
+        self.checkpoint.saved().acknowledged
     }
 
     fn work(&mut self, group: &mut Vec<WriterCommand>) {
@@ -177,7 +177,7 @@ impl Writer {
             }
         }
         if upto > self.acknowledged() {
-            if let Err(error) = self.offsets.save(Saved { acknowledged: upto, next: self.next }) {
+            if let Err(error) = self.checkpoint.save(Saved { acknowledged: upto, next: self.next }) {
                 let reason = self.segments.directory().explain(&error);
                 let reason = format!("the acknowledgement can't be made durable: {reason}");
                 self.refused = Some(Arc::from(reason.as_str()));
@@ -348,7 +348,7 @@ impl Writer {
                     self.progress.set_refusal(None);
                 }
                 self.next += events;
-                self.offsets.note(self.next);
+                self.checkpoint.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
                 self.look();
                 // It is counted, but not safe: if the sender repeats it, its ids are known.
@@ -392,11 +392,11 @@ impl Writer {
 
     /// Saves how far the log went, so that damage at its end can't pass for a write that was cut short.
     fn close(&mut self) {
-        let saved = Saved { next: self.next, ..self.offsets.saved() };
-        if self.stopped.is_some() || self.offsets.saved() == saved {
+        let saved = Saved { next: self.next, ..self.checkpoint.saved() };
+        if self.stopped.is_some() || self.checkpoint.saved() == saved {
             return;
         }
-        if let Err(error) = self.offsets.save(saved) {
+        if let Err(error) = self.checkpoint.save(saved) {
             tracing::warn!(%error, "the end of the queue could not be noted; its events are safe");
         }
     }

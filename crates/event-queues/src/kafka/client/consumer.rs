@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::callbacks::Callbacks;
 use super::deliveries::{Complaints, DeliveryMaker, Ready};
-use super::health::{Health, Watch};
+use super::health::{Health, KafkaWatch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
 use super::setup::{KafkaOpenError, consumer_of, open_registry, unwatched};
@@ -72,7 +72,7 @@ pub fn open(
     settings: &KafkaSettings,
     is_until_empty: bool,
     user_agent: &str,
-) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
+) -> Result<(KafkaQueue, KafkaWatch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);
@@ -105,7 +105,7 @@ pub fn open(
         resolving: JoinSet::new(),
         has_ended: false,
     };
-    Ok((queue, Watch(health)))
+    Ok((queue, KafkaWatch(health)))
 }
 
 impl KafkaQueue {

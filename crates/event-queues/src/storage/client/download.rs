@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
 
+use super::health::BucketHealth;
 use super::memory::Print;
-use super::watch::BucketHealth;
 
 /// How many pieces of a body wait to be read.
 const PIECES_MAX: usize = 8;

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError, ensure_apart};
+use super::health::{BucketHealth, StorageWatch};
 use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
-use super::watch::{BucketHealth, StorageWatch};
 use crate::content::Cut;
 use crate::memory::MemoryWriter;
 use crate::storage::{Now, StorageRun, StorageSettings};

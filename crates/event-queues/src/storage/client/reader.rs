@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
+use super::health::BucketHealth;
 use super::memory::{ObjectRecord, ObjectStanding, Print};
 use super::pending::ObjectKey;
-use super::watch::BucketHealth;
 use crate::Origin;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
 use crate::event_type::event_type_of_path;
