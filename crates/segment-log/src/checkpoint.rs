@@ -4,10 +4,10 @@
 //! two copies of one record in blocks of their own: a single damaged block never takes the newest record,
 //! and so never gives acknowledged events out again.
 //!
-//! Behind the slots stands a note of how far the log is answered, written before every answer and never synced. It survives
-//! the process, because the system has it: events behind it were never answered. After a crash of the machine it may be
-//! stale, and gives only a lower bound. So it states its boot. Behind it stands what was in doubt at a start for that reason:
-//! later starts note more, and would take it for answered.
+//! After the slots comes a note: how far the log is answered, rewritten before every answer and never synced. After a
+//! crash of the process it is exact; after a crash of the machine it is a lower bound; the boot id in it says which. After
+//! the note comes the range that was in doubt at an earlier start: the note has moved past it since, and would make it look
+//! answered.
 
 use std::fs;
 use std::io::{self, ErrorKind};

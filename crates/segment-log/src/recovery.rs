@@ -282,7 +282,8 @@ fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u6
 }
 
 /// Removes a last segment whose head is not whole, and goes on in the one before it: a full disk has no room to complete it.
-/// Nothing is in it, unless it is damaged: then the record of acknowledgements, or the next start's note, tells.
+/// Removes a last segment without a whole head. It holds no frame. If damage has shortened it, the checkpoint or the note
+/// shows the loss.
 fn leave_begun(directory: &Directory, found: &mut VecDeque<Sealed>) -> Result<(), OpenError> {
     if found.len() > 1
         && let Some(begun) = found.pop_back_if(|last| last.bytes < segments::HEAD_BYTES)

@@ -94,7 +94,8 @@ fn name(found: &ListedFile) -> String {
     }
 }
 
-/// What to do with a file that can't be read on, of which what was handed over was made of so many first bytes.
+/// The advice for a file that can't be read further. `counted`: how many of its first bytes on disk the events handed over
+/// came from.
 fn advice(kind: &FileKind, counted: Option<u64>) -> String {
     if !matches!(kind, FileKind::Regular { .. }) {
         return "what came before is counted, and counts twice where it is imported again".to_owned();

@@ -31,7 +31,7 @@ pub(super) struct Pending(Mutex<ObjectTable>);
 #[derive(Debug, Default)]
 struct ObjectTable {
     objects: HashMap<ObjectKey, ObjectProgress>,
-    /// Those of them that are troubled or probes: few, where all may be a hundred thousand that wait for one flush.
+    /// The keys of troubled objects and of probes: few, while `objects` may hold a hundred thousand that wait for a flush.
     watched: HashSet<ObjectKey>,
     /// By source: when an object was last read to its end.
     read: HashMap<usize, Instant>,
