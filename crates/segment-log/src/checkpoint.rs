@@ -169,6 +169,11 @@ impl Checkpoint {
         self.is_noting = written.is_ok();
     }
 
+    /// Every event below this number is acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.saved.acknowledged
+    }
+
     pub(crate) fn saved(&self) -> Saved {
         self.saved
     }

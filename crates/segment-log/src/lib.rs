@@ -178,7 +178,7 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
             .to_owned(),
     };
     let recovered = recovery::recover(directory.clone(), size_max)?;
-    let acknowledged = recovered.checkpoint.saved().acknowledged;
+    let acknowledged = recovered.checkpoint.acknowledged();
     let progress = Arc::new(LogProgress::new(recovered.tail(), acknowledged));
     // Before the channel: where the reader can't be started, the writer is waited for, which ends once that is closed.
     let mut threads = Threads::default();

@@ -99,14 +99,9 @@ impl Writer {
         self.close();
     }
 
-    /// Every event below this number is acknowledged.
-    fn acknowledged(&self) -> u64 {
-        self.checkpoint.saved().acknowledged
-    }
-
     fn work(&mut self, group: &mut Vec<WriterCommand>) {
         let (mut appends, mut acknowledgements) = (Vec::new(), Vec::new());
-        let mut upto = self.acknowledged();
+        let mut upto = self.checkpoint.acknowledged();
         let mut reports = Vec::new();
         for command in group.drain(..) {
             match command {
@@ -145,7 +140,7 @@ impl Writer {
 
     /// Counts lost numbers, unless they are known or acknowledged.
     fn lose(&mut self, gap: &Gap) {
-        let range = gap.first.max(self.acknowledged())..gap.first + gap.events;
+        let range = gap.first.max(self.checkpoint.acknowledged())..gap.first + gap.events;
         let fresh = subtract(range, &self.lost);
         let events: u64 = fresh.iter().map(length).sum();
         if events == 0 {
@@ -169,14 +164,14 @@ impl Writer {
         if self.refused.is_some() {
             return;
         }
-        let mut upto = upto.min(self.next).max(self.acknowledged());
+        let mut upto = upto.min(self.next).max(self.checkpoint.acknowledged());
         for range in &self.lost {
             // Lost numbers are never acknowledged, so they go with those before them.
             if range.start <= upto {
                 upto = upto.max(range.end);
             }
         }
-        if upto > self.acknowledged() {
+        if upto > self.checkpoint.acknowledged() {
             if let Err(error) = self.checkpoint.save(Saved { acknowledged: upto, next: self.next }) {
                 let reason = self.segments.directory().explain(&error);
                 let reason = format!("the acknowledgement can't be made durable: {reason}");
@@ -197,7 +192,7 @@ impl Writer {
             return; // An emptied directory may be filled from a copy, which is left alone.
         }
         let before = self.segments.size();
-        if let Err(error) = self.segments.release(self.acknowledged()) {
+        if let Err(error) = self.segments.release(self.checkpoint.acknowledged()) {
             tracing::warn!(
                 directory = %self.segments.directory().path().display(),
                 %error,
@@ -205,7 +200,7 @@ impl Writer {
             );
         }
         let is_short = self.is_full || self.refused_bytes.is_some();
-        if self.acknowledged() == self.next && (is_short || self.segments.is_worth_recycling()) {
+        if self.checkpoint.acknowledged() == self.next && (is_short || self.segments.is_worth_recycling()) {
             self.recycle();
         }
         if self.segments.size() < before {
@@ -292,7 +287,7 @@ impl Writer {
         if self.stopped.is_none() && self.segments.size() + needed > self.size_max {
             self.is_full = true;
             // Perhaps everything in the full log is acknowledged already.
-            if staged.replies.is_empty() && self.acknowledged() == self.next {
+            if staged.replies.is_empty() && self.checkpoint.acknowledged() == self.next {
                 self.release();
             }
             if self.segments.size() + needed > self.size_max {
@@ -379,10 +374,10 @@ impl Writer {
     /// Brings the gauges up to date.
     fn show(&mut self) {
         // When everything is acknowledged the next append finds room, even after a refusal.
-        self.is_full &= self.acknowledged() < self.next;
+        self.is_full &= self.checkpoint.acknowledged() < self.next;
         let lost: u64 = self.lost.iter().map(length).sum();
         self.progress.show(Gauges {
-            depth: (self.next - self.acknowledged()).saturating_sub(lost),
+            depth: (self.next - self.checkpoint.acknowledged()).saturating_sub(lost),
             size: self.segments.size(),
             lost: self.lost_events,
             is_full: self.is_full,

@@ -12,7 +12,6 @@ mod troubled;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::BuildHasher as _;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -64,30 +63,30 @@ impl From<MemoryError> for Trouble {
 }
 
 pub(super) struct BucketPoller {
-    buckets: Arc<[Bucket]>,
-    settings: StorageSettings,
-    memory: ObjectMemory,
-    memory_thread: MemoryThread,
-    health: Arc<BucketHealth>,
-    found: mpsc::Sender<ObjectInput>,
-    now: Now,
-    states: Vec<SourceState>,
-    notifications: Option<Arc<Notifications>>,
+    pub(super) buckets: Arc<[Bucket]>,
+    pub(super) settings: StorageSettings,
+    pub(super) memory: ObjectMemory,
+    pub(super) memory_thread: MemoryThread,
+    pub(super) health: Arc<BucketHealth>,
+    pub(super) found: mpsc::Sender<ObjectInput>,
+    pub(super) now: Now,
+    pub(super) states: Vec<SourceState>,
+    pub(super) notifications: Option<Arc<Notifications>>,
     /// Why notifications can't be taken, while that lasts.
-    unheard: Option<String>,
+    pub(super) unheard: Option<String>,
     /// Whether a notification of one of the buckets was taken in this run.
-    is_notified: bool,
+    pub(super) is_notified: bool,
     /// Whether an object was found in this round of which an earlier version is on its way.
-    is_outdated: bool,
+    pub(super) is_outdated: bool,
     /// When a message that is no notification was last logged.
-    stray_told: Option<Instant>,
+    pub(super) stray_told: Option<Instant>,
     /// When a notification of another bucket was last logged.
-    foreign_told: Option<Instant>,
+    pub(super) foreign_told: Option<Instant>,
 }
 
 /// The state of a source in this run.
 #[derive(Debug, Default)]
-struct SourceState {
+pub(super) struct SourceState {
     record: Option<SourceRecord>,
     /// The newest hour of each level that names hours.
     newest: BTreeMap<Path, PathHour>,
@@ -123,35 +122,6 @@ struct Round {
 struct Closed;
 
 impl BucketPoller {
-    /// # Errors
-    /// When the system gives no thread.
-    pub(super) fn new(
-        buckets: Arc<[Bucket]>,
-        settings: StorageSettings,
-        memory: ObjectMemory,
-        health: Arc<BucketHealth>,
-        found: mpsc::Sender<ObjectInput>,
-        now: Now,
-        notifications: Option<Arc<Notifications>>,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            states: buckets.iter().map(|_| SourceState::default()).collect(),
-            memory_thread: MemoryThread::start(memory.clone())?,
-            buckets,
-            settings,
-            memory,
-            health,
-            found,
-            now,
-            notifications,
-            unheard: None,
-            is_notified: false,
-            is_outdated: false,
-            stray_told: None,
-            foreign_told: None,
-        })
-    }
-
     /// Lists until the receiver is gone, or `once`.
     pub(super) async fn run(mut self, once: bool) {
         loop {

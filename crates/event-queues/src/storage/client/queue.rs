@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError, ensure_apart};
 use super::health::{BucketHealth, StorageWatch};
-use super::memory::{MemoryError, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
-use super::poller::{BucketPoller, FOUND_MAX};
+use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
 use crate::content::Cut;
 use crate::memory::MemoryWriter;
@@ -91,9 +91,24 @@ pub fn open(
     let written = memory.clone();
     let write = move |settled: &[Settled]| written.settle(settled).map_err(|error| error.to_string());
     let writer = MemoryWriter::start("storage-memory", write).map_err(StorageOpenError::Thread)?;
-    let (all, known) = (Arc::clone(&buckets), Arc::clone(&health));
-    let poller = BucketPoller::new(all, settings, memory, known, found, now, notifications)
-        .map_err(StorageOpenError::Thread)?;
+    let memory_thread = MemoryThread::start(memory.clone()).map_err(StorageOpenError::Thread)?;
+    let states = buckets.iter().map(|_| SourceState::default()).collect();
+    let poller = BucketPoller {
+        buckets: Arc::clone(&buckets),
+        settings,
+        memory,
+        memory_thread,
+        health: Arc::clone(&health),
+        found,
+        now,
+        states,
+        notifications,
+        unheard: None,
+        is_notified: false,
+        is_outdated: false,
+        stray_told: None,
+        foreign_told: None,
+    };
     let mut listing = JoinSet::new();
     listing.spawn(poller.run(run != StorageRun::Follow));
     let watch = StorageWatch(Arc::clone(&health));

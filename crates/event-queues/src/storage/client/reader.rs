@@ -1,5 +1,7 @@
 //! The thread that reads new objects one after the other, and hands over bodies of whole events.
 
+mod outbox;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use object_store::{Error, ObjectMeta};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use self::outbox::ObjectOutbox;
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
 use super::health::BucketHealth;
@@ -363,45 +366,6 @@ impl ObjectReader {
                     .map_or(Interrupted::Content { position, counted_bytes, error }, Interrupted::Store))
             }
         }
-    }
-}
-
-/// The way to the queue. The last chunk is held until its successor is known: the last one stands for the end of the object.
-struct ObjectOutbox<'h> {
-    handed: &'h mpsc::Sender<ObjectOutput>,
-    held: Option<Box<ObjectChunk>>,
-    /// The record of what was handed out, or of what was settled before.
-    handed_out: Option<ObjectRecord>,
-}
-
-impl ObjectOutbox<'_> {
-    /// Up to where the object was read, or is settled.
-    fn last_place(&self) -> Option<ReadPlace> {
-        let last = self.held.as_ref().map(|chunk| &chunk.record).or(self.handed_out.as_ref());
-        last.and_then(|record| record.place)
-    }
-
-    fn put(&mut self, chunk: ObjectChunk) -> Result<(), Stop> {
-        let sent = self.put_held();
-        self.held = Some(Box::new(chunk));
-        sent.map_err(|Closed| Stop::Closed)
-    }
-
-    fn put_held(&mut self) -> Result<(), Closed> {
-        let Some(chunk) = self.held.take() else { return Ok(()) };
-        let record = chunk.record.clone();
-        self.handed.blocking_send(ObjectOutput::Chunk(chunk)).map_err(|_| Closed)?;
-        self.handed_out = Some(record);
-        Ok(())
-    }
-
-    /// The object has been read to its end.
-    fn finish(&mut self, object: Arc<ReadObject>, whole: ObjectRecord) -> Result<(), Closed> {
-        let last = match self.held.take() {
-            Some(chunk) => ObjectOutput::Chunk(Box::new(ObjectChunk { record: whole, ..*chunk })),
-            None => ObjectOutput::Passed(object, whole),
-        };
-        self.handed.blocking_send(last).map_err(|_| Closed)
     }
 }
 

@@ -54,10 +54,23 @@ impl Place {
         let bucket = Bucket::new(&settings.sources[0], &settings.options).unwrap();
         let (sender, found) = mpsc::channel(100_000);
         let memory = ObjectMemory::open(root.path()).unwrap();
-        let health = Arc::new(BucketHealth::new(1));
-        // 2026-11-27T10:53:20Z
-        let now: Now = Arc::new(|| 1_795_776_800);
-        let poller = BucketPoller::new([bucket].into(), settings, memory, health, sender, now, None).unwrap();
+        let poller = BucketPoller {
+            buckets: [bucket].into(),
+            memory_thread: MemoryThread::start(memory.clone()).unwrap(),
+            memory,
+            settings,
+            health: Arc::new(BucketHealth::new(1)),
+            found: sender,
+            // 2026-11-27T10:53:20Z
+            now: Arc::new(|| 1_795_776_800),
+            states: vec![SourceState::default()],
+            notifications: None,
+            unheard: None,
+            is_notified: false,
+            is_outdated: false,
+            stray_told: None,
+            foreign_told: None,
+        };
         Self { server, poller, found, _root: root }
     }
 
