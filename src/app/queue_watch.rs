@@ -14,7 +14,7 @@ pub(super) enum QueueWatch {
     Embedded(Appender),
     /// The broker.
     #[cfg(feature = "kafka")]
-    Kafka(kafka::Watch),
+    Kafka(kafka::KafkaWatch),
     /// The buckets.
     #[cfg(feature = "storage")]
     Storage(storage::StorageWatch),

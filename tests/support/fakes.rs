@@ -96,7 +96,7 @@ impl Queue for FakeQueue {
             {
                 let state = self.lock();
                 if state.fails_at == Some(self.next) {
-                    return Err(QueueError::Storage("scripted failure".into()));
+                    return Err(QueueError("scripted failure".into()));
                 }
                 if let Some(body) = state.bodies.get(self.next) {
                     let body = body.clone().into();
@@ -128,7 +128,7 @@ impl Queue for FakeQueue {
         assert!(acknowledged <= self.next, "acknowledged what was never delivered");
         let mut state = self.lock();
         if state.refuses_to_acknowledge {
-            return Err(QueueError::Storage("scripted refusal".into()));
+            return Err(QueueError("scripted refusal".into()));
         }
         state.acknowledged = state.acknowledged.max(acknowledged);
         Ok(())
@@ -136,11 +136,11 @@ impl Queue for FakeQueue {
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
         let is_over = self.lock().is_unacknowledgeable;
-        if is_over { Err(QueueError::Storage("scripted end".into())) } else { Ok(()) }
+        if is_over { Err(QueueError("scripted end".into())) } else { Ok(()) }
     }
 
     fn held(&self) -> Option<QueueError> {
-        self.lock().is_held.then(|| QueueError::Storage("scripted hold".into()))
+        self.lock().is_held.then(|| QueueError("scripted hold".into()))
     }
 }
 

@@ -97,7 +97,7 @@ impl EmbeddedQueue {
 }
 
 fn stopped(error: segment_log::LogError) -> QueueError {
-    QueueError::Storage(error.0)
+    QueueError(error.0)
 }
 
 impl Queue for EmbeddedQueue {

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 /// The prefix of a path component that names the event type of the files below it: the layout of Braze's Currents storage
 /// exports, `…/event_type=users.messages.email.Send/date=…/…`.
-const EVENT_TYPE: &str = "event_type=";
+pub(super) const EVENT_TYPE: &str = "event_type=";
 
 /// The prefix of every event type of Braze's users.
 const ROOT: &str = "users.";

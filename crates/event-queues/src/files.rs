@@ -85,32 +85,14 @@ pub enum ImportError {
 /// The bounds of an import. They are constants; tests make them small.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// See [`ReadLimits`].
-    chunk_bytes: usize,
-    /// See [`ReadLimits`].
-    event_bytes_max: usize,
-    /// See [`ReadLimits`].
-    look_ahead_bytes: usize,
+    read: ReadLimits,
     /// How many files one run may import: a year of one event type in files of five minutes.
     files_max: usize,
     /// How many records are kept, of half a kilobyte each.
     records_max: usize,
 }
 
-const LIMITS: Limits = Limits {
-    chunk_bytes: READ_LIMITS.chunk_bytes,
-    event_bytes_max: READ_LIMITS.event_bytes_max,
-    look_ahead_bytes: READ_LIMITS.look_ahead_bytes,
-    files_max: 100_000,
-    records_max: 1_000_000,
-};
-
-impl Limits {
-    const fn read(self) -> ReadLimits {
-        let Self { chunk_bytes, event_bytes_max, look_ahead_bytes, .. } = self;
-        ReadLimits { chunk_bytes, event_bytes_max, look_ahead_bytes }
-    }
-}
+const LIMITS: Limits = Limits { read: READ_LIMITS, files_max: 100_000, records_max: 1_000_000 };
 
 /// Looks at every file, decides from where it is to be counted, and starts to read.
 ///
@@ -152,7 +134,7 @@ fn open_within(
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
     let progress = Arc::new(ImportProgress::new(files.len() as u64, bytes_total));
     let files: Arc<[Planned]> = files.into();
-    let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits, repeats)
+    let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits.read, repeats)
         .map_err(ImportError::Thread)?;
     let memory = memory.map(|memory| MemoryWriter::start("import-memory", move |files| memory.settle(files)));
     let memory = memory.transpose().map_err(ImportError::Thread)?;
@@ -301,7 +283,7 @@ impl Queue for FilesQueue {
             }
         }
         match &self.ended {
-            Some(Err(problem)) => Err(QueueError::Storage(problem.clone())),
+            Some(Err(problem)) => Err(QueueError(problem.clone())),
             _ => Ok(None),
         }
     }
@@ -309,12 +291,12 @@ impl Queue for FilesQueue {
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         if let Some(writer) = &mut self.memory {
             // Waits for a write that was begun by a call that was given up: it covers these records, too.
-            writer.wait().await.map_err(QueueError::Storage)?;
+            writer.wait().await.map_err(QueueError)?;
         }
         self.settle(receipt);
         let Some(writer) = self.memory.as_mut().filter(|_| !self.unwritten.is_empty()) else { return Ok(()) };
         writer.begin(self.unwritten.iter().map(|(id, record)| (*id, record.clone())).collect());
-        writer.wait().await.map_err(QueueError::Storage)?;
+        writer.wait().await.map_err(QueueError)?;
         self.unwritten.clear();
         Ok(())
     }

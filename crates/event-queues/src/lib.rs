@@ -127,13 +127,10 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Receipt(pub u64);
 
-/// Why a queue can't go on. Every variant ends the run: the queue has already done what can be done.
+/// Why a queue can't go on. It ends the run: the queue has already done what can be done.
 #[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// The storage failed in a way after which its content can't be trusted in this process.
-    #[error("{0}")]
-    Storage(String),
-}
+#[error("{0}")]
+pub struct QueueError(pub String);
 
 /// A source of deliveries.
 pub trait Queue: Send {

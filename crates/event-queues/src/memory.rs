@@ -56,10 +56,7 @@ impl MemoryKind {
 /// # Errors
 /// When it can't be packed.
 pub(crate) fn pack(key: &[&[u8]], value: &impl Serialize) -> Result<Vec<u8>, FileFault> {
-    let mut packed =
-        postcard::to_extend(value, Vec::new()).map_err(|error| FileFault::Failed(error.to_string()))?;
-    packed.extend(checksum(key, &packed).to_le_bytes());
-    Ok(packed)
+    redb_file::pack(&ended(key), value)
 }
 
 /// Unpacks the record stored under this key.
@@ -71,23 +68,13 @@ pub(crate) fn unpack<T: DeserializeOwned>(
     packed: &[u8],
     named: impl Fn() -> String,
 ) -> Result<T, FileFault> {
-    let damaged = || FileFault::Damaged(format!("the record of {}", named()));
-    let (value, sum) = packed.split_last_chunk::<4>().ok_or_else(damaged)?;
-    if u32::from_le_bytes(*sum) != checksum(key, value) {
-        return Err(damaged());
-    }
-    postcard::from_bytes(value).map_err(|_| damaged())
+    redb_file::unpack(&ended(key), packed)
+        .ok_or_else(|| FileFault::Damaged(format!("the record of {}", named())))
 }
 
-/// The checksum of a record with its key, so that a record in another's place is noticed.
-fn checksum(key: &[&[u8]], value: &[u8]) -> u32 {
-    let mut sum = crc32fast::Hasher::new();
-    for part in key {
-        sum.update(part);
-        sum.update(&[0]);
-    }
-    sum.update(value);
-    sum.finalize()
+/// A key with a zero behind each part, so that no other key has the same bytes.
+fn ended<'k>(key: &[&'k [u8]]) -> Vec<&'k [u8]> {
+    key.iter().flat_map(|part| [*part, b"\0"]).collect()
 }
 
 /// The thread that writes settled records. It is started early, so that nothing fails half-way because the system has no

@@ -1,7 +1,7 @@
 //! One [redb] file of a directory, used by one process at a time.
 //!
 //! redb keeps the file whole over a kill: a commit is there or it is not. It verifies the checksum of every page when the
-//! file is opened, but not when a page is read later, so callers give each record a checksum of its own.
+//! file is opened, but not when a page is read later, so callers give each record a checksum of its own: [`pack`] does.
 //!
 //! ```
 //! use redb::TableDefinition;
@@ -30,6 +30,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{Builder, Database, ReadTransaction, ReadableDatabase as _, WriteTransaction};
+
+pub use self::record::{pack, unpack};
+
+mod record;
 
 /// Why a file can't be used.
 #[derive(Debug, thiserror::Error)]

@@ -125,3 +125,12 @@ fn a_second_process_and_a_newer_format_are_refused() {
     let fault = RedbFile::open(root.path(), &KIND).unwrap_err();
     assert!(matches!(fault, FileFault::Newer { path, format: 3 } if path == newer));
 }
+
+#[test]
+fn a_record_is_its_value_and_the_checksum_of_key_and_value() {
+    let packed = pack(&[b"key", b"\0"], &7_u8).unwrap();
+    let sum = crc32fast::hash(b"key\0\x07").to_le_bytes();
+    assert_eq!(packed, [&[7], &sum[..]].concat());
+    assert_eq!(unpack(&[b"key\0"], &packed), Some(7_u8));
+    assert_eq!((unpack::<u8>(&[b"key"], &packed), unpack::<u8>(&[b"key\0"], &packed[..3])), (None, None));
+}

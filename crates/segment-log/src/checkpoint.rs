@@ -4,10 +4,10 @@
 //! two copies of one record in blocks of their own: a single damaged block never takes the newest record,
 //! and so never gives acknowledged events out again.
 //!
-//! Behind the slots stands a note of how far the log is answered, written before every answer and never synced. It survives
-//! the process, because the system has it: events behind it were never answered. After a crash of the machine it may be
-//! stale, and gives only a lower bound. So it states its boot. Behind it stands what was in doubt at a start for that reason:
-//! later starts note more, and would take it for answered.
+//! After the slots comes a note: how far the log is answered, rewritten before every answer and never synced. After a
+//! crash of the process it is exact; after a crash of the machine it is a lower bound; the boot id in it says which. After
+//! the note comes the range that was in doubt at an earlier start: the note has moved past it since, and would make it look
+//! answered.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,7 +16,7 @@ use std::ops::Range;
 use bytes::{Buf, BufMut};
 
 use crate::disk::{Directory, LogFile};
-use crate::{FORMAT, OpenError, is_read, sealed};
+use crate::{FORMAT, OpenError, checksummed, is_read};
 
 /// The name of the file.
 pub(crate) const NAME: &str = "acknowledged";
@@ -60,7 +60,7 @@ pub(crate) struct Saved {
 
 /// The file, opened.
 #[derive(Debug)]
-pub(crate) struct Offsets {
+pub(crate) struct Checkpoint {
     file: LogFile,
     generation: u64,
     saved: Saved,
@@ -80,9 +80,9 @@ pub(crate) struct Note {
     pub(crate) is_exact: bool,
 }
 
-impl Offsets {
+impl Checkpoint {
     /// Opens the file in `directory`, which is made when it is missing. `None`: nothing in it can be read.
-    pub(crate) fn open(directory: &Directory) -> Result<(Offsets, Option<Saved>), OpenError> {
+    pub(crate) fn open(directory: &Directory) -> Result<(Checkpoint, Option<Saved>), OpenError> {
         let path = directory.file(NAME);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -103,19 +103,20 @@ impl Offsets {
             }
         }
         let failed = directory.refuses("write", &path);
-        let mut offsets =
+        let mut checkpoint =
             Self::open_file(directory, bytes.len() < SLOTS * SLOT_BYTES, newest).map_err(&failed)?;
-        offsets.noted = bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, offsets.boot));
+        checkpoint.noted =
+            bytes.get(SLOTS * SLOT_BYTES..).and_then(|note| decode_note(note, checkpoint.boot));
         let doubt = bytes.get(SLOTS * SLOT_BYTES + NOTE_BYTES..).and_then(decode_doubt);
-        offsets.doubted = doubt.unwrap_or_default();
+        checkpoint.doubted = doubt.unwrap_or_default();
         if let Some(record) = newest.filter(|record| record.format < FORMAT) {
             // An older version of this program would not understand the records from here on.
-            offsets.save(record.saved).map_err(failed)?;
+            checkpoint.save(record.saved).map_err(failed)?;
         }
-        Ok((offsets, newest.map(|record| record.saved)))
+        Ok((checkpoint, newest.map(|record| record.saved)))
     }
 
-    fn open_file(directory: &Directory, is_short: bool, newest: Option<Record>) -> io::Result<Offsets> {
+    fn open_file(directory: &Directory, is_short: bool, newest: Option<Record>) -> io::Result<Checkpoint> {
         let file = directory.open_to_write(NAME)?;
         if is_short {
             // Takes the room now, in case the disk is full later.
@@ -129,7 +130,7 @@ impl Offsets {
         }
         let newest = newest.unwrap_or_default();
         let (generation, saved) = (newest.generation, newest.saved);
-        Ok(Offsets { file, generation, saved, boot: boot(), noted: None, doubted: 0..0, is_noting: true })
+        Ok(Checkpoint { file, generation, saved, boot: boot(), noted: None, doubted: 0..0, is_noting: true })
     }
 
     /// The note of the previous run.
@@ -168,6 +169,11 @@ impl Offsets {
         self.is_noting = written.is_ok();
     }
 
+    /// Every event below this number is acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.saved.acknowledged
+    }
+
     pub(crate) fn saved(&self) -> Saved {
         self.saved
     }
@@ -197,27 +203,27 @@ fn boot() -> Option<u128> {
 
 /// An unknown boot is written as 0, and is never the same one.
 fn encode_note(next: u64, boot: Option<u128>) -> [u8; NOTE_BYTES] {
-    sealed::write(NOTE_MAGIC, |mut rest| {
+    checksummed::encode(NOTE_MAGIC, |mut rest| {
         rest.put_u128_le(boot.unwrap_or_default());
         rest.put_u64_le(next);
     })
 }
 
 fn decode_note(bytes: &[u8], boot: Option<u128>) -> Option<Note> {
-    let mut rest = sealed::read(NOTE_MAGIC, bytes.get(..NOTE_BYTES)?)?;
+    let mut rest = checksummed::decode(NOTE_MAGIC, bytes.get(..NOTE_BYTES)?)?;
     let written = rest.try_get_u128_le().ok()?;
     Some(Note { next: rest.try_get_u64_le().ok()?, is_exact: boot == Some(written) })
 }
 
 fn encode_doubt(numbers: &Range<u64>) -> [u8; DOUBT_BYTES] {
-    sealed::write(DOUBT_MAGIC, |mut rest| {
+    checksummed::encode(DOUBT_MAGIC, |mut rest| {
         rest.put_u64_le(numbers.start);
         rest.put_u64_le(numbers.end);
     })
 }
 
 fn decode_doubt(bytes: &[u8]) -> Option<Range<u64>> {
-    let mut rest = sealed::read(DOUBT_MAGIC, bytes.get(..DOUBT_BYTES)?)?;
+    let mut rest = checksummed::decode(DOUBT_MAGIC, bytes.get(..DOUBT_BYTES)?)?;
     Some(rest.try_get_u64_le().ok()?..rest.try_get_u64_le().ok()?)
 }
 
@@ -230,7 +236,7 @@ struct Record {
 
 impl Record {
     fn encode(self) -> [u8; RECORD_BYTES] {
-        sealed::write(MAGIC, |mut rest| {
+        checksummed::encode(MAGIC, |mut rest| {
             rest.put_u32_le(self.format);
             rest.put_u64_le(self.generation);
             rest.put_u64_le(self.saved.acknowledged);
@@ -239,7 +245,7 @@ impl Record {
     }
 
     fn decode(block: &[u8]) -> Option<Record> {
-        let mut rest = sealed::read(MAGIC, block.get(..RECORD_BYTES)?)?;
+        let mut rest = checksummed::decode(MAGIC, block.get(..RECORD_BYTES)?)?;
         Some(Record {
             format: rest.try_get_u32_le().ok()?,
             generation: rest.try_get_u64_le().ok()?,
@@ -273,17 +279,17 @@ mod tests {
     }
 
     fn reopened(directory: &Directory) -> Option<Saved> {
-        Offsets::open(directory).unwrap().1
+        Checkpoint::open(directory).unwrap().1
     }
 
     #[test]
     fn the_newest_record_wins() {
         let directory = tempfile::tempdir().unwrap();
         let directory = Directory::new(directory.path());
-        let (mut offsets, before) = Offsets::open(&directory).unwrap();
+        let (mut checkpoint, before) = Checkpoint::open(&directory).unwrap();
         assert_eq!(before, None);
         for n in 1..6 {
-            offsets.save(saved(n)).unwrap();
+            checkpoint.save(saved(n)).unwrap();
             assert_eq!(reopened(&directory), Some(saved(n)));
         }
     }
@@ -292,9 +298,9 @@ mod tests {
     fn a_slot_that_was_cut_short_leaves_the_older_one() {
         let directory = tempfile::tempdir().unwrap();
         let directory = Directory::new(directory.path());
-        let (mut offsets, _) = Offsets::open(&directory).unwrap();
-        offsets.save(saved(1)).unwrap();
-        offsets.save(saved(2)).unwrap();
+        let (mut checkpoint, _) = Checkpoint::open(&directory).unwrap();
+        checkpoint.save(saved(1)).unwrap();
+        checkpoint.save(saved(2)).unwrap();
         let mut bytes = fs::read(directory.file(NAME)).unwrap();
         bytes[..SLOT_BYTES].fill(0);
         fs::write(directory.file(NAME), bytes).unwrap();
@@ -305,9 +311,9 @@ mod tests {
     fn a_short_file_is_made_whole_without_losing_its_record() {
         let directory = tempfile::tempdir().unwrap();
         let directory = Directory::new(directory.path());
-        let (mut offsets, _) = Offsets::open(&directory).unwrap();
-        offsets.save(saved(1)).unwrap();
-        offsets.save(saved(2)).unwrap();
+        let (mut checkpoint, _) = Checkpoint::open(&directory).unwrap();
+        checkpoint.save(saved(1)).unwrap();
+        checkpoint.save(saved(2)).unwrap();
         let bytes = fs::read(directory.file(NAME)).unwrap();
         fs::write(directory.file(NAME), &bytes[..5000]).unwrap();
         assert_eq!(reopened(&directory), Some(saved(2)));
@@ -333,7 +339,7 @@ mod tests {
         let directory = Directory::new(directory.path());
         let record = Record { format: FORMAT + 1, generation: 1, saved: saved(1) };
         fs::write(directory.file(NAME), record.encode()).unwrap();
-        let error = Offsets::open(&directory).unwrap_err();
+        let error = Checkpoint::open(&directory).unwrap_err();
         assert!(matches!(error, OpenError::Format { found, .. } if found == FORMAT + 1));
     }
 
@@ -342,17 +348,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let faults = Arc::new(Faults::default());
         let directory = Directory::with_faults(directory.path(), &faults);
-        let noted = || Offsets::open(&directory).unwrap().0.noted().map(|note| note.next);
-        let (mut offsets, _) = Offsets::open(&directory).unwrap();
-        offsets.save(saved(1)).unwrap();
-        offsets.note(5);
+        let noted = || Checkpoint::open(&directory).unwrap().0.noted().map(|note| note.next);
+        let (mut checkpoint, _) = Checkpoint::open(&directory).unwrap();
+        checkpoint.save(saved(1)).unwrap();
+        checkpoint.note(5);
         assert_eq!(noted(), Some(5));
         faults.file_bytes_max.store(NOTE_OFFSET, SeqCst);
-        offsets.note(6);
-        offsets.note(7);
+        checkpoint.note(6);
+        checkpoint.note(7);
         assert_eq!((noted(), reopened(&directory)), (None, Some(saved(1))));
         faults.file_bytes_max.store(u64::MAX, SeqCst);
-        offsets.note(8);
+        checkpoint.note(8);
         assert_eq!(noted(), Some(8));
     }
 
@@ -369,9 +375,9 @@ mod tests {
         ) {
             let directory = tempfile::tempdir().unwrap();
             let directory = Directory::new(directory.path());
-            let (mut offsets, _) = Offsets::open(&directory).unwrap();
+            let (mut checkpoint, _) = Checkpoint::open(&directory).unwrap();
             for n in 1..=saves {
-                offsets.save(saved(n)).unwrap();
+                checkpoint.save(saved(n)).unwrap();
             }
             let mut bytes = fs::read(directory.file(NAME)).unwrap();
             let at = (at + block * BLOCK_BYTES) % bytes.len();

@@ -27,8 +27,8 @@ pub(crate) fn is_short_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_DESCRIPTORS.contains(&code))
 }
 
-/// The queue's directory: what was at the path when it was opened, wherever that is moved. So nothing is taken for lost that is
-/// only elsewhere, and nothing goes into a directory that was put in its place.
+/// The directory that was at the path when the log was opened, even if it is moved later. So moved files are not taken for
+/// lost, and nothing is written into a directory put in its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     path: PathBuf,

@@ -18,7 +18,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::{Entry, Frame, sealed};
+use crate::{Entry, Frame, checksummed};
 
 /// The first bytes of a frame. No UTF-8 text has the bytes FE and FF, so no JSON body holds it by design or by chance, and a
 /// search for it does not stop inside a body.
@@ -43,7 +43,7 @@ pub(crate) struct Head {
 
 impl Head {
     fn encode(&self) -> [u8; HEAD_BYTES] {
-        sealed::write(MAGIC, |mut rest| {
+        checksummed::encode(MAGIC, |mut rest| {
             rest.put_u32_le(self.checksum);
             rest.put_uint_le(self.header_bytes.into(), 3);
             rest.put_u8(self.kind);
@@ -55,7 +55,7 @@ impl Head {
 
     /// `None` when `bytes` do not begin with a whole head.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Head> {
-        let mut rest = sealed::read(MAGIC, bytes.get(..HEAD_BYTES)?)?;
+        let mut rest = checksummed::decode(MAGIC, bytes.get(..HEAD_BYTES)?)?;
         let head = Head {
             checksum: rest.try_get_u32_le().ok()?,
             header_bytes: u32::try_from(rest.try_get_uint_le(3).ok()?).ok()?,

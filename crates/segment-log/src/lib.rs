@@ -40,15 +40,15 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::appender::{AppendError, Appender, Frame};
 use self::disk::Directory;
-use self::progress::{LogProgress, Tail};
+use self::progress::LogProgress;
 use self::reader::Reader;
-use self::recovery::Recovered;
 pub use self::recovery::{AtStart, OpenError, Opened, Torn};
 use self::threads::Threads;
 use self::writer::{GROUP_MAX, Writer, WriterCommand};
 
 mod appender;
 mod checkpoint;
+mod checksummed;
 mod disk;
 mod frame;
 mod handoff;
@@ -58,7 +58,6 @@ mod ranges;
 mod reader;
 mod recovery;
 mod scan;
-mod sealed;
 mod segments;
 mod threads;
 mod writer;
@@ -179,31 +178,13 @@ fn open_on(directory: Directory, size_max: u64) -> Result<(LogReader, Appender, 
             .to_owned(),
     };
     let recovered = recovery::recover(directory.clone(), size_max)?;
-    let Recovered { lock, segments, offsets, acknowledged, next, lost, opened } = recovered;
-    let tail = Tail { segments: segments.firsts(), end: segments.end(), next };
-    let progress = Arc::new(LogProgress::new(tail, acknowledged));
+    let acknowledged = recovered.checkpoint.acknowledged();
+    let progress = Arc::new(LogProgress::new(recovered.tail(), acknowledged));
     // Before the channel: where the reader can't be started, the writer is waited for, which ends once that is closed.
     let mut threads = Threads::default();
     let (commands, to_do) = mpsc::channel(GROUP_MAX);
-    let mut writer = Writer {
-        segments,
-        offsets,
-        progress: Arc::clone(&progress),
-        size_max,
-        next,
-        acknowledged,
-        lost_events: opened.damaged.iter().map(|gap| gap.events).sum(),
-        lost,
-        is_full: false,
-        missing: None,
-        refused_bytes: None,
-        stopped: None,
-        refused: None,
-        _lock: lock,
-    };
-    writer.show();
-    let reader =
-        Reader { directory, progress: Arc::clone(&progress), commands: commands.downgrade(), acknowledged };
+    let (writer, opened) = Writer::new(recovered, Arc::clone(&progress), size_max);
+    let reader = Reader::new(directory, Arc::clone(&progress), commands.downgrade(), acknowledged);
     threads.spawn("queue-writer", move || writer.run(to_do)).map_err(&failed)?;
     threads.spawn("queue-reader", move || reader.run()).map_err(failed)?;
     let threads = Arc::new(threads);

@@ -1,7 +1,7 @@
 //! What keeps a second process out of the log.
 //!
-//! A process holds the file `lock` locked, which tells its number and which earlier versions look at, and the directory itself:
-//! the file can be removed and made anew beside a process that holds it, the directory can't. On a network file system the lock
+//! A process locks two things: the file `lock`, which holds its pid and which earlier versions check, and the directory
+//! itself, because the file can be deleted and made anew. On a network file system the lock
 //! of a directory may hold on one machine only, while that of the file holds on all.
 
 use std::fs::{File, OpenOptions, TryLockError};

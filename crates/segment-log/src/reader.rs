@@ -26,12 +26,12 @@ const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 /// Reads on from where the log is acknowledged.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    pub(crate) directory: Directory,
-    pub(crate) progress: Arc<LogProgress>,
+    directory: Directory,
+    progress: Arc<LogProgress>,
     /// Weak, so that the writer ends with the handles.
-    pub(crate) commands: mpsc::WeakSender<WriterCommand>,
+    commands: mpsc::WeakSender<WriterCommand>,
     /// Frames that end here or before were acknowledged in an earlier run.
-    pub(crate) acknowledged: u64,
+    acknowledged: u64,
 }
 
 /// Why the reader ends.
@@ -43,6 +43,15 @@ enum Halt {
 }
 
 impl Reader {
+    pub(crate) fn new(
+        directory: Directory,
+        progress: Arc<LogProgress>,
+        commands: mpsc::WeakSender<WriterCommand>,
+        acknowledged: u64,
+    ) -> Self {
+        Self { directory, progress, commands, acknowledged }
+    }
+
     /// Works until the log is closed or can't be read.
     pub(crate) fn run(self) {
         let _closing = Closing(Arc::clone(&self.progress));

@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{self, Offsets, Saved};
+use crate::checkpoint::{self, Checkpoint, Saved};
 use crate::disk::Directory;
 use crate::lock::lock;
+use crate::progress::Tail;
 use crate::ranges::length;
 use crate::scan::{DamagedBytes, Scan};
 use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
@@ -125,12 +126,17 @@ pub enum OpenError {
 pub(crate) struct Recovered {
     pub(crate) lock: File,
     pub(crate) segments: Segments,
-    pub(crate) offsets: Offsets,
-    pub(crate) acknowledged: u64,
+    pub(crate) checkpoint: Checkpoint,
     pub(crate) next: u64,
-    /// Numbers from `acknowledged` on that are known to be lost, in order.
+    /// Numbers that are not acknowledged and known to be lost, in order.
     pub(crate) lost: Vec<Range<u64>>,
     pub(crate) opened: Opened,
+}
+
+impl Recovered {
+    pub(crate) fn tail(&self) -> Tail {
+        Tail { segments: self.segments.firsts(), end: self.segments.end(), next: self.next }
+    }
 }
 
 /// The content of the last segment.
@@ -144,7 +150,7 @@ struct LastSegment {
     /// The damaged bytes behind the last whole frame.
     tail: Option<DamagedBytes>,
     /// How many events those held, as far as their heads tell.
-    told: u64,
+    events_stated: u64,
 }
 
 /// Locks `directory`, which is made when it is missing, and brings the log in it into order. Only the last
@@ -153,7 +159,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
     make(&directory)?;
     directory.handle().map_err(directory.refuses("open", directory.path()))?;
     let lock = lock(&directory)?;
-    let (mut offsets, saved) = Offsets::open(&directory)?;
+    let (mut checkpoint, saved) = Checkpoint::open(&directory)?;
     let mut found = list(&directory)?;
     let known = saved.unwrap_or_default();
     let acknowledged = saved.map_or_else(
@@ -171,18 +177,18 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
         None => LastSegment { next: acknowledged, ..LastSegment::default() },
     };
     // No number is given twice, even if much of the log is gone.
-    let noted = offsets.noted();
+    let noted = checkpoint.noted();
     let next = scan.next.max(known.next).max(acknowledged).max(noted.map_or(0, |note| note.next));
     opened.found = noted.filter(|note| note.is_exact).map_or(0, |note| scan.next.saturating_sub(note.next));
     let is_exact = noted.is_some_and(|note| note.is_exact);
     let answered = noted.map_or(0, |note| note.next).max(known.next).max(acknowledged);
     let all = gaps(&directory, acknowledged, oldest, &scan, last, next).into_iter();
-    let doubted = offsets.doubted();
+    let doubted = checkpoint.doubted();
     let (damaged, doubtful): (Vec<_>, Vec<_>) = all.partition(|gap| {
         !doubted.contains(&gap.first) && (is_exact || gap.first.max(acknowledged) < answered)
     });
     if let (Some(first), Some(last)) = (doubtful.first(), doubtful.last()) {
-        offsets.doubt(&(first.first..last.first + last.events));
+        checkpoint.doubt(&(first.first..last.first + last.events));
     }
     (opened.damaged, opened.doubtful) = (left(damaged, acknowledged), left(doubtful, acknowledged));
     opened.doubtful.retain(|gap| gap.events > 0);
@@ -196,7 +202,7 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
             opened.torn = if is_exact || opened.torn_bytes == 0 || scan.bytes < segments::HEAD_BYTES {
                 Torn::Unanswered
             } else {
-                Torn::PerhapsAnswered { events_max: Some(scan.told).filter(|events| *events > 0) }
+                Torn::PerhapsAnswered { events_max: Some(scan.events_stated).filter(|events| *events > 0) }
             };
             Active::reopen(&directory, last.first, good, scan.bytes)
                 .map_err(directory.refuses("repair", &directory.file(&file_name(last.first))))?
@@ -206,12 +212,12 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
             create(&directory, next)?
         }
     };
-    prove(&directory, &mut offsets, Saved { acknowledged, next })?;
-    offsets.note(next);
+    prove(&directory, &mut checkpoint, Saved { acknowledged, next })?;
+    checkpoint.note(next);
     let missing = missing(&opened);
     opened.waiting = next - acknowledged - missing.iter().map(length).sum::<u64>();
     let segments = Segments::new(directory, found, active, size_max);
-    Ok(Recovered { lock, segments, offsets, acknowledged, next, lost: missing, opened })
+    Ok(Recovered { lock, segments, checkpoint, next, lost: missing, opened })
 }
 
 /// The numbers of all that is missing, in order.
@@ -276,7 +282,8 @@ fn release(directory: &Directory, found: &mut VecDeque<Sealed>, acknowledged: u6
 }
 
 /// Removes a last segment whose head is not whole, and goes on in the one before it: a full disk has no room to complete it.
-/// Nothing is in it, unless it is damaged: then the record of acknowledgements, or the next start's note, tells.
+/// Removes a last segment without a whole head. It holds no frame. If damage has shortened it, the checkpoint or the note
+/// shows the loss.
 fn leave_begun(directory: &Directory, found: &mut VecDeque<Sealed>) -> Result<(), OpenError> {
     if found.len() > 1
         && let Some(begun) = found.pop_back_if(|last| last.bytes < segments::HEAD_BYTES)
@@ -296,8 +303,8 @@ fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
 
 /// Saves the present state, so that later losses are noticed, and proves that it can be saved: otherwise every start would
 /// give the same events out again. Both slots are overwritten, which takes no room on a full disk.
-fn prove(directory: &Directory, offsets: &mut Offsets, now: Saved) -> Result<(), OpenError> {
-    (0..checkpoint::SLOTS).try_for_each(|_| offsets.save(now)).map_err(|error| {
+fn prove(directory: &Directory, checkpoint: &mut Checkpoint, now: Saved) -> Result<(), OpenError> {
+    (0..checkpoint::SLOTS).try_for_each(|_| checkpoint.save(now)).map_err(|error| {
         let (path, reason) = (directory.file(checkpoint::NAME), directory.explain(&error));
         OpenError::Refused(format!(
             "{} can't be written and synced: {reason}; nothing was given out",
@@ -311,7 +318,13 @@ fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
     let failed = directory.refuses("read", &path);
     if last.bytes < segments::HEAD_BYTES {
         let tail = Some(DamagedBytes { offset: 0, bytes: last.bytes });
-        return Ok(LastSegment { bytes: last.bytes, next: last.first, gaps: Vec::new(), tail, told: 0 });
+        return Ok(LastSegment {
+            bytes: last.bytes,
+            next: last.first,
+            gaps: Vec::new(),
+            tail,
+            events_stated: 0,
+        });
     }
     let file = File::open(&path).map_err(&failed)?;
     let mut scan = Scan::new(path.clone(), file, segments::HEAD_BYTES, last.first);
@@ -324,7 +337,7 @@ fn scan(directory: &Directory, last: Sealed) -> Result<LastSegment, OpenError> {
         next: scan.expected(),
         gaps,
         tail: scan.damage(),
-        told: scan.events_stated(),
+        events_stated: scan.events_stated(),
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Scan {
     expected: u64,
     damage: Option<DamagedBytes>,
     /// The number behind the last event that a sound head in the damage states.
-    told: u64,
+    stated_end: u64,
 }
 
 /// Bytes outside whole frames.
@@ -50,7 +50,7 @@ pub(crate) struct ScannedFrame {
 impl Scan {
     /// Begins at `offset` of a segment's `file`, where the event numbered `first` is expected.
     pub(crate) fn new(path: PathBuf, file: File, offset: u64, first: u64) -> Scan {
-        Scan { path, file, offset, window: Bytes::new(), expected: first, damage: None, told: first }
+        Scan { path, file, offset, window: Bytes::new(), expected: first, damage: None, stated_end: first }
     }
 
     /// The number that follows the last frame's.
@@ -69,7 +69,7 @@ impl Scan {
 
     /// How many events the damage since the last frame held, as far as heads in it state.
     pub(crate) fn events_stated(&self) -> u64 {
-        self.told.saturating_sub(self.expected)
+        self.stated_end.saturating_sub(self.expected)
     }
 
     /// The next whole frame that ends at `limit` (bytes from the file's beginning) at the latest, and all of
@@ -88,7 +88,7 @@ impl Scan {
             let content = if in_line { self.content(&head, limit)? } else { None };
             let Some((header, body)) = content else {
                 if in_line {
-                    self.told = self.told.max(head.end());
+                    self.stated_end = self.stated_end.max(head.end());
                 }
                 // The head is sound, so its length is, too: a search inside the frame could only mislead.
                 self.skip(head.frame_bytes(), limit);

@@ -17,12 +17,13 @@ use tokio::sync::{mpsc, oneshot};
 use self::gathering::Gathering;
 pub(crate) use self::reply::AppendReply;
 use self::staged::Staged;
-use crate::checkpoint::{Offsets, Saved};
+use crate::checkpoint::{Checkpoint, Saved};
 use crate::frame::Record;
 use crate::progress::{Closing, Gauges, LogProgress, Tail};
 use crate::ranges::{length, subtract};
+use crate::recovery::Recovered;
 use crate::segments::{self, Failure, Segments};
-use crate::{AppendError, Gap, LogError};
+use crate::{AppendError, Gap, LogError, Opened};
 
 /// Commands taken at once, at most.
 pub(crate) const GROUP_MAX: usize = 1024;
@@ -42,31 +43,51 @@ pub(crate) enum WriterCommand {
 /// The owner of everything that is written.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pub(crate) segments: Segments,
-    pub(crate) offsets: Offsets,
-    pub(crate) progress: Arc<LogProgress>,
-    pub(crate) size_max: u64,
+    segments: Segments,
+    checkpoint: Checkpoint,
+    progress: Arc<LogProgress>,
+    size_max: u64,
     /// The number that the next event gets.
-    pub(crate) next: u64,
-    /// Every event below this number is acknowledged.
-    pub(crate) acknowledged: u64,
-    /// Lost numbers from `acknowledged` on, in order.
-    pub(crate) lost: Vec<Range<u64>>,
-    pub(crate) lost_events: u64,
+    next: u64,
+    /// Lost numbers that are not acknowledged, in order.
+    lost: Vec<Range<u64>>,
+    lost_events: u64,
     /// An append was refused, and no space has come back since.
-    pub(crate) is_full: bool,
+    is_full: bool,
     /// What was removed under the log.
-    pub(crate) missing: Option<String>,
+    missing: Option<String>,
     /// The bytes that the disk has refused, until it takes some.
-    pub(crate) refused_bytes: Option<u64>,
-    pub(crate) stopped: Option<Arc<str>>,
+    refused_bytes: Option<u64>,
+    stopped: Option<Arc<str>>,
     /// Why acknowledgements can't be made durable any more.
-    pub(crate) refused: Option<Arc<str>>,
+    refused: Option<Arc<str>>,
     /// Held until the thread ends.
-    pub(crate) _lock: File,
+    _lock: File,
 }
 
 impl Writer {
+    /// The writer of a log that was opened, and what was found there.
+    pub(crate) fn new(recovered: Recovered, progress: Arc<LogProgress>, size_max: u64) -> (Self, Opened) {
+        let Recovered { lock, segments, checkpoint, next, lost, opened } = recovered;
+        let mut writer = Self {
+            segments,
+            checkpoint,
+            progress,
+            size_max,
+            next,
+            lost,
+            lost_events: opened.damaged.iter().map(|gap| gap.events).sum(),
+            is_full: false,
+            missing: None,
+            refused_bytes: None,
+            stopped: None,
+            refused: None,
+            _lock: lock,
+        };
+        writer.show();
+        (writer, opened)
+    }
+
     /// Works until every handle is gone.
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<WriterCommand>) {
         let closing = Closing(Arc::clone(&self.progress));
@@ -80,7 +101,7 @@ impl Writer {
 
     fn work(&mut self, group: &mut Vec<WriterCommand>) {
         let (mut appends, mut acknowledgements) = (Vec::new(), Vec::new());
-        let mut upto = self.acknowledged;
+        let mut upto = self.checkpoint.acknowledged();
         let mut reports = Vec::new();
         for command in group.drain(..) {
             match command {
@@ -119,7 +140,7 @@ impl Writer {
 
     /// Counts lost numbers, unless they are known or acknowledged.
     fn lose(&mut self, gap: &Gap) {
-        let range = gap.first.max(self.acknowledged)..gap.first + gap.events;
+        let range = gap.first.max(self.checkpoint.acknowledged())..gap.first + gap.events;
         let fresh = subtract(range, &self.lost);
         let events: u64 = fresh.iter().map(length).sum();
         if events == 0 {
@@ -143,21 +164,20 @@ impl Writer {
         if self.refused.is_some() {
             return;
         }
-        let mut upto = upto.min(self.next).max(self.acknowledged);
+        let mut upto = upto.min(self.next).max(self.checkpoint.acknowledged());
         for range in &self.lost {
             // Lost numbers are never acknowledged, so they go with those before them.
             if range.start <= upto {
                 upto = upto.max(range.end);
             }
         }
-        if upto > self.acknowledged {
-            if let Err(error) = self.offsets.save(Saved { acknowledged: upto, next: self.next }) {
+        if upto > self.checkpoint.acknowledged() {
+            if let Err(error) = self.checkpoint.save(Saved { acknowledged: upto, next: self.next }) {
                 let reason = self.segments.directory().explain(&error);
                 let reason = format!("the acknowledgement can't be made durable: {reason}");
                 self.refused = Some(Arc::from(reason.as_str()));
                 return self.stop(reason);
             }
-            self.acknowledged = upto;
             self.lost.retain(|range| range.end > upto);
             if self.stopped.is_none() {
                 self.release();
@@ -172,7 +192,7 @@ impl Writer {
             return; // An emptied directory may be filled from a copy, which is left alone.
         }
         let before = self.segments.size();
-        if let Err(error) = self.segments.release(self.acknowledged) {
+        if let Err(error) = self.segments.release(self.checkpoint.acknowledged()) {
             tracing::warn!(
                 directory = %self.segments.directory().path().display(),
                 %error,
@@ -180,7 +200,7 @@ impl Writer {
             );
         }
         let is_short = self.is_full || self.refused_bytes.is_some();
-        if self.acknowledged == self.next && (is_short || self.segments.is_worth_recycling()) {
+        if self.checkpoint.acknowledged() == self.next && (is_short || self.segments.is_worth_recycling()) {
             self.recycle();
         }
         if self.segments.size() < before {
@@ -267,7 +287,7 @@ impl Writer {
         if self.stopped.is_none() && self.segments.size() + needed > self.size_max {
             self.is_full = true;
             // Perhaps everything in the full log is acknowledged already.
-            if staged.replies.is_empty() && self.acknowledged == self.next {
+            if staged.replies.is_empty() && self.checkpoint.acknowledged() == self.next {
                 self.release();
             }
             if self.segments.size() + needed > self.size_max {
@@ -323,7 +343,7 @@ impl Writer {
                     self.progress.set_refusal(None);
                 }
                 self.next += events;
-                self.offsets.note(self.next);
+                self.checkpoint.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
                 self.look();
                 // It is counted, but not safe: if the sender repeats it, its ids are known.
@@ -352,12 +372,12 @@ impl Writer {
     }
 
     /// Brings the gauges up to date.
-    pub(crate) fn show(&mut self) {
+    fn show(&mut self) {
         // When everything is acknowledged the next append finds room, even after a refusal.
-        self.is_full &= self.acknowledged < self.next;
+        self.is_full &= self.checkpoint.acknowledged() < self.next;
         let lost: u64 = self.lost.iter().map(length).sum();
         self.progress.show(Gauges {
-            depth: (self.next - self.acknowledged).saturating_sub(lost),
+            depth: (self.next - self.checkpoint.acknowledged()).saturating_sub(lost),
             size: self.segments.size(),
             lost: self.lost_events,
             is_full: self.is_full,
@@ -367,11 +387,11 @@ impl Writer {
 
     /// Saves how far the log went, so that damage at its end can't pass for a write that was cut short.
     fn close(&mut self) {
-        let saved = Saved { acknowledged: self.acknowledged, next: self.next };
-        if self.stopped.is_some() || self.offsets.saved() == saved {
+        let saved = Saved { next: self.next, ..self.checkpoint.saved() };
+        if self.stopped.is_some() || self.checkpoint.saved() == saved {
             return;
         }
-        if let Err(error) = self.offsets.save(saved) {
+        if let Err(error) = self.checkpoint.save(saved) {
             tracing::warn!(%error, "the end of the queue could not be noted; its events are safe");
         }
     }

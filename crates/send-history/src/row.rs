@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a checksum.
-const CHECKSUM: usize = 4;
-
 /// The most reasons in one quarter of an hour; a program has no more than a dozen.
 const REASONS_MAX: usize = 64;
 
@@ -93,37 +90,17 @@ impl Row {
 
     /// Its encoding. `None`: encoding failed, for lack of memory.
     pub(crate) fn pack(&self, key: RowKey) -> Option<Vec<u8>> {
-        pack(self, &key_bytes(key))
+        redb_file::pack(&[&key_bytes(key)], self).ok()
     }
 
     /// Decodes a row; `None`: the bytes are damaged.
     pub(crate) fn unpack(key: RowKey, packed: &[u8]) -> Option<Self> {
-        unpack(&key_bytes(key), packed)
+        redb_file::unpack(&[&key_bytes(key)], packed)
     }
 }
 
 fn key_bytes((day, object): RowKey) -> [u8; 8] {
     ((u64::from(day) << 32) | u64::from(object)).to_le_bytes()
-}
-
-/// Encodes a value, with a checksum over it and its key.
-pub(crate) fn pack(value: &impl Serialize, key: &[u8]) -> Option<Vec<u8>> {
-    let mut packed = postcard::to_extend(value, Vec::new()).ok()?;
-    let checksum = checksum(key, &packed);
-    packed.extend_from_slice(&checksum);
-    Some(packed)
-}
-
-pub(crate) fn unpack<V: for<'p> Deserialize<'p>>(key: &[u8], packed: &[u8]) -> Option<V> {
-    let (value, stored) = packed.split_last_chunk::<CHECKSUM>()?;
-    if *stored == checksum(key, value) { postcard::from_bytes(value).ok() } else { None }
-}
-
-fn checksum(key: &[u8], value: &[u8]) -> [u8; CHECKSUM] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(value);
-    hasher.finalize().to_le_bytes()
 }
 
 #[cfg(test)]
@@ -165,7 +142,7 @@ mod tests {
     fn what_was_printed_is_kept_in_the_older_format() {
         let kept = (7_u64, 2_u64, BTreeMap::from([("late".to_owned(), 1_u64)]));
         let row = BTreeMap::from([(3_u8, kept)]);
-        let packed = pack(&row, &key_bytes((1, 2))).unwrap();
+        let packed = redb_file::pack(&[&key_bytes((1, 2))], &row).unwrap();
         let mut known = Row::unpack((1, 2), &packed).unwrap();
         let dropped = [("late".to_owned(), 1)].into();
         assert_eq!(known.0[&3], FateCounts { counted: 7, accepted: 2, printed: 0, dropped });
@@ -179,6 +156,6 @@ mod tests {
     fn a_quarter_of_an_hour_of_a_newsletter_is_small() {
         let sends = FateCounts { counted: 12_345, accepted: 12_345, ..FateCounts::default() };
         let row = Row([(36, sends.clone()), (37, sends)].into());
-        assert_eq!(row.pack((20_000, 7)).unwrap().len(), 1 + 2 * 6 + CHECKSUM);
+        assert_eq!(row.pack((20_000, 7)).unwrap().len(), 1 + 2 * 6 + 4);
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
-use redb_file::{FileFault, RedbFile, RedbKind};
+use redb_file::{FileFault, RedbFile, RedbKind, pack, unpack};
 
 use crate::changes::RowChanges;
 use crate::clock::{BelievedDay, day_of, plausible_since};
 use crate::directory::{ObjectDirectory, SentObject};
-use crate::row::{self, FateCounts, Row, RowKey};
+use crate::row::{FateCounts, Row, RowKey};
 use crate::time_range::{DaySends, TimeRange};
 use crate::{DAY, HistorySettings};
 
@@ -131,7 +131,7 @@ impl Store {
             let mut objects = write.open_table(OBJECTS)?;
             for number in &changes.objects {
                 if let Some(object) = directory.get(*number) {
-                    let packed = row::pack(object, &number.to_le_bytes()).ok_or_else(unpackable)?;
+                    let packed = pack(&[&number.to_le_bytes()], object).map_err(|_| unpackable())?;
                     written += packed.len() as u64;
                     objects.insert(number, packed.as_slice())?;
                 }
@@ -269,7 +269,7 @@ fn read_all(write: &WriteTransaction, now: u64) -> Result<(StoredMarks, StoredOb
     for object in write.open_table(OBJECTS)?.iter()? {
         let (number, packed) = object?;
         let number = number.value();
-        let object = row::unpack(&number.to_le_bytes(), packed.value());
+        let object = unpack(&[&number.to_le_bytes()], packed.value());
         objects.all.push((number, object.ok_or_else(|| FileFault::Damaged(format!("object {number}")))?));
         objects.next = objects.next.max(number.saturating_add(1));
     }

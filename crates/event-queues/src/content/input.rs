@@ -112,12 +112,12 @@ impl Input {
         self.position
     }
 
-    /// How many first bytes of the file itself the content up to `position`, which has been handed out, was made of.
-    /// Positions are asked for in order.
+    /// How many of the file's first bytes the content up to `position`, which has been handed out, came from; ask in
+    /// ascending order.
     ///
-    /// In a compressed file they are those that the decompressor had consumed when it had given that content. Most of them
-    /// hand out content of damaged bytes before they notice, so fewer would not do: a repaired file has the same content up to
-    /// a place only if all bytes that the content was made of are the same. More would do, but may be damaged without need.
+    /// In a compressed file: the bytes that the decompressor had consumed when it returned that content. Fewer would be
+    /// wrong, because decompressors return some content of damaged bytes before they notice; more would only risk including
+    /// damage.
     pub(crate) fn file_position(&mut self, position: u64) -> u64 {
         if !self.is_compressed() {
             return position;

@@ -7,7 +7,6 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::Limits;
 use super::fingerprint::Fingerprinter;
 use super::import_progress::{Booked, ImportProgress};
 use super::import_state::Mark;
@@ -15,7 +14,7 @@ use super::index::FindError;
 use super::list::{FileKind, ListedFile};
 use super::plan::{Planned, Seen, Sight, Start};
 use super::report::FileReport;
-use crate::content::{BufferPool, Content, Cut, FileLayout, Reader, Stop};
+use crate::content::{BufferPool, Content, Cut, FileLayout, ReadLimits, Reader, Stop};
 
 /// How many bodies wait between the reader and the pipeline: one to take and one behind it. With the one that is held back
 /// until the next shows whether it is the last of its file, and the one being read, that makes four buffers; a buffer is
@@ -54,7 +53,7 @@ pub(super) struct Chunk {
 pub(super) fn start(
     files: Arc<[Planned]>,
     progress: Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
     repeats: bool,
 ) -> io::Result<mpsc::Receiver<ReaderOutput>> {
     let (handed, receiver) = mpsc::channel(HANDED_MAX);
@@ -95,7 +94,8 @@ fn name(found: &ListedFile) -> String {
     }
 }
 
-/// What to do with a file that can't be read on, of which what was handed over was made of so many first bytes.
+/// The advice for a file that can't be read further. `counted`: how many of its first bytes on disk the events handed over
+/// came from.
 fn advice(kind: &FileKind, counted: Option<u64>) -> String {
     if !matches!(kind, FileKind::Regular { .. }) {
         return "what came before is counted, and counts twice where it is imported again".to_owned();
@@ -115,7 +115,7 @@ fn read_file(
     planned: &Planned,
     seen: &mut Option<Seen>,
     progress: &Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
     pool: &BufferPool,
     outbox: &mut Outbox,
 ) -> Result<(), Stop> {
@@ -136,7 +136,7 @@ fn read_file(
     outbox.counted = start.map(|start| start.mark.fingerprint.end);
     let (mut content, mut prints) = open(planned, start, progress, limits)?;
     let mut handed = None;
-    let read = content.read(pool, limits.read(), &mut |cut, content| {
+    let read = content.read(pool, limits, &mut |cut, content| {
         let mark = prints.mark(cut.position, &cut.body, false, content)?;
         handed.clone_from(&mark);
         outbox.put(Chunk { cut, file: index, mark })
@@ -155,7 +155,7 @@ fn open(
     planned: &Planned,
     start: Option<&Start>,
     progress: &Arc<ImportProgress>,
-    limits: Limits,
+    limits: ReadLimits,
 ) -> io::Result<(Content, Prints)> {
     let path = &planned.found.path;
     let (reader, file): (Reader, _) = match planned.found.kind {
@@ -173,7 +173,7 @@ fn open(
         _ => Fingerprinter::default(),
     };
     let place = start.map(|start| start.mark.place());
-    let content = Content::open(reader, path.clone(), file.clone(), place, limits.read())?;
+    let content = Content::open(reader, path.clone(), file.clone(), place, limits)?;
     match file {
         Some(file) => Ok((content, Prints(Some((file, printer))))),
         None => Ok((content.eager(), Prints(None))),

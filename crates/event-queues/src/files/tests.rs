@@ -43,7 +43,7 @@ impl Place {
 }
 
 fn tiny(chunk_bytes: usize) -> Limits {
-    Limits { chunk_bytes, ..LIMITS }
+    Limits { read: ReadLimits { chunk_bytes, ..READ_LIMITS }, ..LIMITS }
 }
 
 async fn rest(queue: &mut FilesQueue) -> Vec<Delivery> {
@@ -479,7 +479,7 @@ async fn a_container_that_cannot_be_read_fails_where_it_begins_and_goes_on_when_
 #[tokio::test]
 async fn damage_in_a_container_is_counted_and_read_past() {
     let whole = container::written(apache_avro::Codec::Snappy, 0..1000, 10);
-    for (chunk_bytes, at) in [(1, whole.len() / 2), (LIMITS.chunk_bytes, whole.len() / 3)] {
+    for (chunk_bytes, at) in [(1, whole.len() / 2), (READ_LIMITS.chunk_bytes, whole.len() / 3)] {
         let place = Place::new();
         let mut damaged = whole.clone();
         damaged[at] ^= 0x55;
@@ -612,7 +612,8 @@ async fn a_pipe_gives_the_elements_of_a_document_as_they_are_written() {
     let place = Place::new();
     let pipe = place.0.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let (mut queue, _) = place.open(&[&pipe], Limits { look_ahead_bytes: 1, ..LIMITS });
+    let (mut queue, _) =
+        place.open(&[&pipe], Limits { read: ReadLimits { look_ahead_bytes: 1, ..READ_LIMITS }, ..LIMITS });
     let mut writer =
         tokio::task::spawn_blocking(move || File::options().write(true).open(pipe).unwrap()).await.unwrap();
     writer.write_all(b"[").unwrap();
@@ -1309,9 +1310,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 /// Limits that are small, but never so small that an event of the tests is too long.
 fn limits() -> impl Strategy<Value = Limits> {
     (1_usize..300, 1_usize..600).prop_map(|(chunk_bytes, look_ahead_bytes)| Limits {
-        chunk_bytes,
-        look_ahead_bytes,
-        event_bytes_max: 2000,
+        read: ReadLimits { chunk_bytes, look_ahead_bytes, event_bytes_max: 2000 },
         files_max: 2,
         records_max: 2,
     })
@@ -1331,7 +1330,7 @@ proptest! {
         limits in limits(),
     ) {
         let place = Place::new();
-        let limits = Limits { event_bytes_max: 1_000_000, ..limits };
+        let limits = Limits { read: ReadLimits { event_bytes_max: 1_000_000, ..limits.read }, ..limits };
         let file = place.write("a", store(&written.write(&expected), members, mark));
         let (mut queue, _) = place.open(&[&file], limits);
         let all = block_on(rest(&mut queue));

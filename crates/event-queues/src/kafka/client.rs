@@ -31,7 +31,7 @@ mod watermarks;
 
 pub use self::{
     consumer::{KafkaQueue, open},
-    health::Watch,
+    health::KafkaWatch,
     schemas::RegistrySetupError,
     setup::{KafkaOpenError, check},
 };

@@ -11,6 +11,7 @@
 
 mod bucket;
 mod download;
+mod health;
 mod layout;
 mod memory;
 mod notifications;
@@ -18,12 +19,11 @@ mod pending;
 mod poller;
 mod queue;
 mod reader;
-mod watch;
 
 pub use self::bucket::StorageSetupError;
+pub use self::health::{StorageCounts, StorageWatch};
 pub use self::memory::MemoryError;
 pub use self::queue::{StorageOpenError, StorageQueue, check, open};
-pub use self::watch::{StorageCounts, StorageWatch};
 
 #[cfg(test)]
 mod tests;

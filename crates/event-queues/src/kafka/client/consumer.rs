@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::callbacks::Callbacks;
 use super::deliveries::{Complaints, DeliveryMaker, Ready};
-use super::health::{Health, Watch};
+use super::health::{Health, KafkaWatch};
 use super::poller::{Parts, Poller, PollerCommand};
 use super::schemas::Schemas;
 use super::setup::{KafkaOpenError, consumer_of, open_registry, unwatched};
@@ -72,7 +72,7 @@ pub fn open(
     settings: &KafkaSettings,
     is_until_empty: bool,
     user_agent: &str,
-) -> Result<(KafkaQueue, Watch), KafkaOpenError> {
+) -> Result<(KafkaQueue, KafkaWatch), KafkaOpenError> {
     let health = Arc::new(Health::default());
     let consumer = consumer_of(settings, &health, is_until_empty)?;
     let (handed, batches) = mpsc::channel(BATCHES_MAX);
@@ -105,7 +105,7 @@ pub fn open(
         resolving: JoinSet::new(),
         has_ended: false,
     };
-    Ok((queue, Watch(health)))
+    Ok((queue, KafkaWatch(health)))
 }
 
 impl KafkaQueue {
@@ -115,10 +115,10 @@ impl KafkaQueue {
         let Start { settings, consumer: Consumer(consumer), parts, maker } = *start;
         self.health.join();
         let topics: Vec<&str> = settings.topics.iter().map(|topic| &**topic).collect();
-        consumer.subscribe(&topics).map_err(|error| {
-            QueueError::Storage(format!("queue.kafka.topics: librdkafka refuses them: {error}"))
-        })?;
-        let no_thread = |error| QueueError::Storage(format!("a thread could not be started: {error}"));
+        consumer
+            .subscribe(&topics)
+            .map_err(|error| QueueError(format!("queue.kafka.topics: librdkafka refuses them: {error}")))?;
+        let no_thread = |error| QueueError(format!("a thread could not be started: {error}"));
         let poller = Poller::new(consumer, parts).map_err(no_thread)?;
         let (leave, left) = oneshot::channel();
         let work = move || {
@@ -153,14 +153,14 @@ impl KafkaQueue {
         match self.health.repeated() {
             0 if self.health.is_closed() => match self.health.unread() {
                 Some(words) if self.has_ended => {
-                    Err(QueueError::Storage(format!("not all of queue.kafka.topics was read: {words}")))
+                    Err(QueueError(format!("not all of queue.kafka.topics was read: {words}")))
                 }
                 _ => Ok(()),
             },
-            0 => Err(QueueError::Storage(format!(
+            0 => Err(QueueError(format!(
                 "Kafka did not answer within {LEAVE_MAX:?}: what was counted since the last commit may be counted again"
             ))),
-            messages => Err(QueueError::Storage(format!(
+            messages => Err(QueueError(format!(
                 "the last commit to Kafka has failed: {messages} messages that were counted are counted again"
             ))),
         }
@@ -180,7 +180,7 @@ impl Queue for KafkaQueue {
                     }
                 }
                 Some(Ready::End) => self.has_ended = true,
-                Some(Ready::Failed(reason)) => return Err(QueueError::Storage(reason)),
+                Some(Ready::Failed(reason)) => return Err(QueueError(reason)),
                 None => return Err(gone()),
             }
         }
@@ -194,15 +194,15 @@ impl Queue for KafkaQueue {
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
-        self.health.lost().map_or(Ok(()), |reason| Err(QueueError::Storage(reason.to_owned())))
+        self.health.lost().map_or(Ok(()), |reason| Err(QueueError(reason.to_owned())))
     }
 
     fn held(&self) -> Option<QueueError> {
-        self.health.held().map(QueueError::Storage)
+        self.health.held().map(QueueError)
     }
 }
 
 /// The thread ends only by a defect before it is told to.
 fn gone() -> QueueError {
-    QueueError::Storage("the thread of the Kafka client has ended".to_owned())
+    QueueError("the thread of the Kafka client has ended".to_owned())
 }

@@ -55,7 +55,7 @@ pub(super) struct Health {
 
 /// A look at a consumer.
 #[derive(Debug, Clone)]
-pub struct Watch(pub(super) Arc<Health>);
+pub struct KafkaWatch(pub(super) Arc<Health>);
 
 impl Health {
     /// Messages that are not read yet, or not committed; and those of them that are not read.
@@ -339,7 +339,7 @@ fn tell_end(trouble: Trouble) {
     tracing::info!(refused = ?trouble, "kafka: what was refused is granted, or there again");
 }
 
-impl Watch {
+impl KafkaWatch {
     /// Messages of the partitions of this process that are not read yet, or not committed.
     pub fn lag(&self) -> u64 {
         self.0.lag.load(Ordering::Relaxed)

@@ -14,15 +14,15 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
 
+use super::health::BucketHealth;
 use super::memory::Print;
-use super::watch::BucketHealth;
 
 /// How many pieces of a body wait to be read.
 const PIECES_MAX: usize = 8;
 /// The least size of a piece: a socket often gives less at once than what is worth handing over.
 const PIECE_BYTES: usize = 128 * 1024;
-/// For how long a store is waited for until its pace is judged, and how many bytes a second it has to give then: others wait
-/// behind.
+/// A store's pace is judged after this long; one that gives fewer bytes a second is given up, because other objects wait
+/// behind it.
 const PACE_WAIT: Duration = Duration::from_mins(1);
 const PACE_BYTES_MIN: u64 = 4096;
 

@@ -8,8 +8,8 @@
 use jiff::tz::TimeZone;
 use object_store::path::Path;
 
-/// The prefix of a path part that names the event type of the objects below it.
-pub(super) const EVENT_TYPE: &str = "event_type=";
+use crate::event_type::EVENT_TYPE;
+
 /// The prefix of a path part that names the hour (UTC) of the objects below it.
 const DATE: &str = "date=";
 

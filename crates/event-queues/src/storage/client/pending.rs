@@ -26,12 +26,12 @@ pub(super) type ObjectKey = (usize, String);
 
 /// Objects in progress, shared by poller, reader and queue.
 #[derive(Debug, Default)]
-pub(super) struct Pending(Mutex<Ways>);
+pub(super) struct Pending(Mutex<ObjectTable>);
 
 #[derive(Debug, Default)]
-struct Ways {
-    objects: HashMap<ObjectKey, Way>,
-    /// Those of them that are troubled or probes: few, where all may be a hundred thousand that wait for one flush.
+struct ObjectTable {
+    objects: HashMap<ObjectKey, ObjectProgress>,
+    /// The keys of troubled objects and of probes: few, while `objects` may hold a hundred thousand that wait for a flush.
     watched: HashSet<ObjectKey>,
     /// By source: when an object was last read to its end.
     read: HashMap<usize, Instant>,
@@ -40,7 +40,7 @@ struct Ways {
 }
 
 #[derive(Debug)]
-struct Way {
+struct ObjectProgress {
     found: Found,
     /// How far this run has handed it out, as far as the reader has said.
     handed: HandedOut,
@@ -91,7 +91,7 @@ pub(super) struct PendingTotals {
     pub(super) oldest: Option<i64>,
 }
 
-impl Way {
+impl ObjectProgress {
     fn new(found: Found, now: Instant) -> Self {
         let handed = HandedOut::default();
         Self {
@@ -121,26 +121,26 @@ impl Way {
     }
 }
 
-impl Ways {
+impl ObjectTable {
     /// The objects of a source that are troubled or probes.
-    fn watched(&self, source: usize) -> impl Iterator<Item = (&ObjectKey, &Way)> {
+    fn watched(&self, source: usize) -> impl Iterator<Item = (&ObjectKey, &ObjectProgress)> {
         let watched = self.watched.iter().filter(move |(of, _)| *of == source);
         watched.filter_map(|key| self.objects.get_key_value(key))
     }
 
     fn troubled(&self, source: usize) -> usize {
-        self.watched(source).filter(|(_, way)| way.is_troubled()).count()
+        self.watched(source).filter(|(_, object)| object.is_troubled()).count()
     }
 
     fn probes(&self, source: usize) -> usize {
-        self.watched(source).filter(|(_, way)| way.is_probe).count()
+        self.watched(source).filter(|(_, object)| object.is_probe).count()
     }
 
     /// Changes an object, if it is in progress.
-    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Way) -> T) -> Option<T> {
-        let way = self.objects.get_mut(key)?;
-        let changed = change(way);
-        if way.is_troubled() || way.is_probe {
+    fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut ObjectProgress) -> T) -> Option<T> {
+        let object = self.objects.get_mut(key)?;
+        let changed = change(object);
+        if object.is_troubled() || object.is_probe {
             self.watched.insert(key.clone());
         } else {
             self.watched.remove(key);
@@ -148,39 +148,39 @@ impl Ways {
         Some(changed)
     }
 
-    fn remove(&mut self, key: &ObjectKey) -> Option<Way> {
+    fn remove(&mut self, key: &ObjectKey) -> Option<ObjectProgress> {
         self.watched.remove(key);
         self.objects.remove(key)
     }
 }
 
 impl Pending {
-    fn ways(&self) -> MutexGuard<'_, Ways> {
+    fn table(&self) -> MutexGuard<'_, ObjectTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an object, unless so many others of its source can't be read.
     pub(super) fn find(&self, key: &ObjectKey, found: Found, troubled_max: usize) -> Disposition {
-        let (mut ways, now) = (self.ways(), Instant::now());
-        if !ways.objects.contains_key(key) {
-            let is_probe = ways.troubled(key.0) >= troubled_max;
-            if is_probe && ways.probes(key.0) >= PROBES_MAX {
+        let (mut table, now) = (self.table(), Instant::now());
+        if !table.objects.contains_key(key) {
+            let is_probe = table.troubled(key.0) >= troubled_max;
+            if is_probe && table.probes(key.0) >= PROBES_MAX {
                 return Disposition::Full;
             }
             if is_probe {
-                ways.watched.insert(key.clone());
+                table.watched.insert(key.clone());
             }
-            ways.objects.insert(key.clone(), Way { is_probe, ..Way::new(found, now) });
+            table.objects.insert(key.clone(), ObjectProgress { is_probe, ..ObjectProgress::new(found, now) });
             return Disposition::Read(HandedOut::default());
         }
-        let known = ways.change(key, |way| {
-            way.seen = now;
-            let is_same = way.found.version == found.version;
-            match way.due {
+        let known = table.change(key, |object| {
+            object.seen = now;
+            let is_same = object.found.version == found.version;
+            match object.due {
                 Some(due) if now < due && is_same => Disposition::Wait,
                 Some(_) => {
-                    (way.found, way.due) = (found, None);
-                    Disposition::Read(way.handed.clone())
+                    (object.found, object.due) = (found, None);
+                    Disposition::Read(object.handed.clone())
                 }
                 None if is_same => Disposition::Wait,
                 None => Disposition::WaitForEarlier,
@@ -192,119 +192,132 @@ impl Pending {
     /// Notes that it could not be read on for now. It is tried again at once, or, as it failed, after this interval, later
     /// from failure to failure.
     pub(super) fn interrupt(&self, key: &ObjectKey, handed: Option<ObjectRecord>, failed: Option<Duration>) {
-        let (mut ways, now) = (self.ways(), Instant::now());
-        let read = ways.read.get(&key.0).copied();
-        let is_needless = ways.change(key, |way| {
-            way.due = Some(now);
-            way.seen = now;
+        let (mut table, now) = (self.table(), Instant::now());
+        let read = table.read.get(&key.0).copied();
+        let is_needless = table.change(key, |object| {
+            object.due = Some(now);
+            object.seen = now;
             if let Some(interval) = failed {
-                if way.handed.0 != handed {
+                if object.handed.0 != handed {
                     // It came further than the last time.
-                    (way.failures, way.failures_alone) = (0, 0);
+                    (object.failures, object.failures_alone) = (0, 0);
                 }
-                way.fail(now, interval, read);
+                object.fail(now, interval, read);
             }
-            way.handed = HandedOut(handed);
-            way.is_probe && way.handed.0.is_none() && failed.is_some()
+            object.handed = HandedOut(handed);
+            object.is_probe && object.handed.0.is_none() && failed.is_some()
         });
         if is_needless == Some(true)
-            && let Some(hour) = ways.remove(key).and_then(|way| way.found.hour)
+            && let Some(hour) = table.remove(key).and_then(|object| object.found.hour)
         {
-            let oldest = ways.failed_probes.entry(key.0).or_insert(hour);
+            let oldest = table.failed_probes.entry(key.0).or_insert(hour);
             *oldest = hour.min(*oldest);
         }
     }
 
     /// Notes that an interrupted object still can't be read.
     pub(super) fn fail_again(&self, key: &ObjectKey, interval: Duration) {
-        let (mut ways, now) = (self.ways(), Instant::now());
-        let read = ways.read.get(&key.0).copied();
-        ways.change(key, |way| {
-            way.seen = now;
-            way.fail(now, interval, read);
+        let (mut table, now) = (self.table(), Instant::now());
+        let read = table.read.get(&key.0).copied();
+        table.change(key, |object| {
+            object.seen = now;
+            object.fail(now, interval, read);
         });
     }
 
     /// The interrupted objects of a source that are to be tried again, and were not seen since this moment.
     pub(super) fn due_unseen(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
         let now = Instant::now();
-        let is_due = |way: &Way| way.due.is_some_and(|due| due <= now) && way.seen < since;
-        self.ways().watched(source).filter(|(_, way)| is_due(way)).map(|(key, _)| key.clone()).collect()
+        let is_due =
+            |object: &ObjectProgress| object.due.is_some_and(|due| due <= now) && object.seen < since;
+        self.table()
+            .watched(source)
+            .filter(|(_, object)| is_due(object))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Forgets the probes of a source that failed: what finds them again begins.
     pub(super) fn forget_failed_probes(&self, source: usize) {
-        self.ways().failed_probes.remove(&source);
+        self.table().failed_probes.remove(&source);
     }
 
     /// Notes that an object was read to its end.
     pub(super) fn read(&self, key: &ObjectKey) {
-        self.ways().read.insert(key.0, Instant::now());
+        self.table().read.insert(key.0, Instant::now());
         self.calm(key);
     }
 
     /// Notes that the store has no trouble with an object any more.
     pub(super) fn calm(&self, key: &ObjectKey) {
-        self.ways().change(key, |way| (way.failures, way.failures_alone, way.is_probe) = (0, 0, false));
+        self.table()
+            .change(key, |object| (object.failures, object.failures_alone, object.is_probe) = (0, 0, false));
     }
 
     /// Whether an object of a source could not be read the last time.
     pub(super) fn has_failed(&self, source: usize) -> bool {
-        self.ways().watched(source).any(|(_, way)| way.failures > 0)
+        self.table().watched(source).any(|(_, object)| object.failures > 0)
     }
 
     /// Whether so few objects of a source can't be read that new ones are worth looking for.
     pub(super) fn has_room(&self, source: usize) -> bool {
-        self.ways().troubled(source) < TROUBLED_MAX / 2
+        self.table().troubled(source) < TROUBLED_MAX / 2
     }
 
     /// When the first of the interrupted objects is to be tried again.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let ways = self.ways();
-        ways.watched.iter().filter_map(|key| ways.objects.get(key)?.due).min()
+        let table = self.table();
+        table.watched.iter().filter_map(|key| table.objects.get(key)?.due).min()
     }
 
     /// Removes the objects of a source whose reading was interrupted, and that were last seen before this moment, from which
     /// on all were found that are there: these are gone.
     pub(super) fn end_unfound(&self, source: usize, since: Instant) -> Vec<ObjectKey> {
-        let mut ways = self.ways();
-        let is_gone = |way: &Way| way.due.is_some() && way.seen < since;
+        let mut table = self.table();
+        let is_gone = |object: &ObjectProgress| object.due.is_some() && object.seen < since;
         let gone: Vec<ObjectKey> =
-            ways.watched(source).filter(|(_, way)| is_gone(way)).map(|(key, _)| key.clone()).collect();
+            table.watched(source).filter(|(_, object)| is_gone(object)).map(|(key, _)| key.clone()).collect();
         for key in &gone {
-            ways.remove(key);
+            table.remove(key);
         }
         gone
     }
 
     /// The interrupted objects of hours before this one that fail by themselves, while others of their source are read.
     pub(super) fn failed_before(&self, source: usize, hour: PathHour) -> Vec<(ObjectKey, String, HandedOut)> {
-        let is_failed = |way: &Way| {
-            way.due.is_some() && way.failures_alone >= ALONE_MIN && way.found.hour.is_some_and(|of| of < hour)
+        let is_failed = |object: &ObjectProgress| {
+            object.due.is_some()
+                && object.failures_alone >= ALONE_MIN
+                && object.found.hour.is_some_and(|of| of < hour)
         };
-        let ways = self.ways();
-        let failed = ways.watched(source).filter(|(_, way)| is_failed(way));
-        failed.map(|(key, way)| (key.clone(), way.found.version.clone(), way.handed.clone())).collect()
+        let table = self.table();
+        let failed = table.watched(source).filter(|(_, object)| is_failed(object));
+        failed
+            .map(|(key, object)| (key.clone(), object.found.version.clone(), object.handed.clone()))
+            .collect()
     }
 
     /// Removes an object that is settled to its end, is gone, or is left out. Returns when it was written.
     pub(super) fn end(&self, key: &ObjectKey) -> Option<i64> {
-        self.ways().remove(key).map(|way| way.found.modified)
+        self.table().remove(key).map(|object| object.found.modified)
     }
 
     /// The oldest hour of a source with an object in progress, or with a probe that failed.
     pub(super) fn oldest_hour(&self, source: usize) -> Option<PathHour> {
-        let ways = self.ways();
-        let pending = ways.objects.iter().filter(|((of, _), _)| *of == source);
-        pending.filter_map(|(_, way)| way.found.hour).chain(ways.failed_probes.get(&source).copied()).min()
+        let table = self.table();
+        let pending = table.objects.iter().filter(|((of, _), _)| *of == source);
+        pending
+            .filter_map(|(_, object)| object.found.hour)
+            .chain(table.failed_probes.get(&source).copied())
+            .min()
     }
 
     pub(super) fn totals(&self) -> PendingTotals {
-        let ways = self.ways();
+        let table = self.table();
         PendingTotals {
-            objects: ways.objects.len() as u64,
-            bytes: ways.objects.values().map(|way| way.found.bytes).sum(),
-            oldest: ways.objects.values().map(|way| way.found.modified).min(),
+            objects: table.objects.len() as u64,
+            bytes: table.objects.values().map(|object| object.found.bytes).sum(),
+            oldest: table.objects.values().map(|object| object.found.modified).min(),
         }
     }
 }

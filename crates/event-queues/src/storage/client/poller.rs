@@ -25,12 +25,12 @@ use tokio::time::Instant;
 
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
+use super::health::BucketHealth;
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
 use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord};
 use super::notifications::Notifications;
 use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
-use super::watch::BucketHealth;
 use crate::storage::{Now, StorageSettings, StorageStart};
 
 /// How many new objects wait for the reader; listing waits while there is no room.

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError, ensure_apart};
+use super::health::{BucketHealth, StorageWatch};
 use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
-use super::watch::{BucketHealth, StorageWatch};
 use crate::content::Cut;
 use crate::memory::MemoryWriter;
 use crate::storage::{Now, StorageRun, StorageSettings};
@@ -212,7 +212,7 @@ impl StorageQueue {
         let writing = std::mem::take(&mut self.writing);
         if let Err(problem) = written {
             self.write_failed.get_or_insert_with(|| problem.clone());
-            return Err(QueueError::Storage(problem));
+            return Err(QueueError(problem));
         }
         for (object, record) in self.unwritten.drain(..writing) {
             let standing = record.map(|record| record.standing);
@@ -263,7 +263,7 @@ impl Queue for StorageQueue {
         }
         self.write().await?;
         match &self.ended {
-            Some(Err(problem)) => Err(QueueError::Storage(problem.clone())),
+            Some(Err(problem)) => Err(QueueError(problem.clone())),
             _ => Ok(None),
         }
     }
@@ -277,6 +277,6 @@ impl Queue for StorageQueue {
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
-        self.write_failed.as_ref().map_or(Ok(()), |problem| Err(QueueError::Storage(problem.clone())))
+        self.write_failed.as_ref().map_or(Ok(()), |problem| Err(QueueError(problem.clone())))
     }
 }

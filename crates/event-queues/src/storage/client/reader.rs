@@ -1,5 +1,7 @@
 //! The thread that reads new objects one after the other, and hands over bodies of whole events.
 
+mod outbox;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
@@ -12,11 +14,12 @@ use object_store::{Error, ObjectMeta};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use self::outbox::ObjectOutbox;
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
+use super::health::BucketHealth;
 use super::memory::{ObjectRecord, ObjectStanding, Print};
 use super::pending::ObjectKey;
-use super::watch::BucketHealth;
 use crate::Origin;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
 use crate::event_type::event_type_of_path;
@@ -100,8 +103,12 @@ enum Interrupted {
     Closed,
     /// The store fails; it is tried again.
     Store(Error),
-    /// The content is damaged, behind this position.
-    Content(u64, io::Error),
+    /// The content is damaged, behind this position. What was handed out of it came from so many first stored bytes.
+    Content {
+        position: u64,
+        counted_bytes: Option<u64>,
+        error: io::Error,
+    },
 }
 
 /// Starts reading. The thread ends with the objects found, or when the receiver is dropped.
@@ -176,16 +183,15 @@ impl ObjectReader {
     ) -> Result<Option<String>, Closed> {
         let bucket = &self.buckets[object.source];
         let name: Arc<str> = bucket.name(&object.meta.location).into();
-        let mut at = None;
-        let mut stored = None;
+        let mut outbox = ObjectOutbox { handed, held: None, handed_out: None };
         let read = self.begin(object, &name).and_then(|begin| match begin {
             Begin::Passed(record) => {
                 let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Interrupted::Closed)
             }
             Begin::Behind(start) => {
-                at = start;
-                self.hand_over(object, &name, download, pool, handed, (&mut at, &mut stored))
+                outbox.handed_out = start;
+                self.hand_over(object, &name, download, pool, &mut outbox)
             }
         });
         match read {
@@ -195,15 +201,14 @@ impl ObjectReader {
             }
             Err(Interrupted::Closed) => Err(Closed),
             Err(Interrupted::Store(error)) => {
-                let handed_out = at.or_else(|| object.record.clone());
+                let handed_out = outbox.handed_out.or_else(|| object.record.clone());
                 self.interrupted(object, &name, handed_out, &error, handed).map(Some)
             }
-            Err(Interrupted::Content(position, error)) => {
-                let counted_bytes = stored.unwrap_or_default();
+            Err(Interrupted::Content { position, counted_bytes, error }) => {
                 tracing::error!(
                     object = &*name,
                     position,
-                    counted_bytes,
+                    counted_bytes = counted_bytes.unwrap_or_default(),
                     %error,
                     "an object of a bucket can't be read on: what comes before was counted, the rest is left out until the \
                      object is written anew; it goes on there if its first counted_bytes are the same, and is counted from its \
@@ -213,8 +218,8 @@ impl ObjectReader {
                 self.end_trouble(object);
                 // Until it is written anew.
                 let (version, standing) = (object.version.clone(), ObjectStanding::LeftOut);
-                let (place, print) = at.map_or((None, None), |at| (at.place, at.print));
-                let print = self.print_of(object, stored).or(print);
+                let (place, print) = outbox.handed_out.map_or((None, None), |at| (at.place, at.print));
+                let print = self.print_of(object, counted_bytes).or(print);
                 let record = ObjectRecord { version, standing, place, print };
                 let passed = ObjectOutput::Passed(Arc::new(self.read_object(object, &name)), record);
                 handed.blocking_send(passed).map_err(|_| Closed)?;
@@ -323,23 +328,14 @@ impl ObjectReader {
         name: &Arc<str>,
         (download, account): (Download, Account),
         pool: &BufferPool,
-        handed: &mpsc::Sender<ObjectOutput>,
-        (at, stored): (&mut Option<ObjectRecord>, &mut Option<u64>),
+        outbox: &mut ObjectOutbox<'_>,
     ) -> Result<(), Interrupted> {
         let read_object = Arc::new(self.read_object(object, name));
         let record =
             |place, standing, print| ObjectRecord { version: object.version.clone(), standing, place, print };
-        // The last chunk is held until its successor is known: the last one stands for the end of the object.
-        let mut held: Option<Box<ObjectChunk>> = None;
-        let put = |chunk: Option<Box<ObjectChunk>>, at: &mut Option<ObjectRecord>| {
-            let Some(chunk) = chunk else { return Ok(()) };
-            let record = chunk.record.clone();
-            handed.blocking_send(ObjectOutput::Chunk(chunk)).map_err(|_| Stop::Closed)?;
-            *at = Some(record);
-            Ok(())
-        };
-        let start = at.as_ref().and_then(|record| record.place);
+        let start = outbox.last_place();
         let path = PathBuf::from(&**name);
+        let mut counted_bytes = None;
         let content = Content::open(Box::new(download), path, None, start, READ_LIMITS);
         let read = content.map_err(Stop::from).and_then(|mut content| {
             let read = content.read(pool, READ_LIMITS, &mut |cut, content| {
@@ -347,13 +343,10 @@ impl ObjectReader {
                     ReadPlace { layout: content.layout, position: cut.position, container: cut.container };
                 // All that was read, which may be more than the place: an object that has grown begins with it as well.
                 let record = record(Some(place), ObjectStanding::Begun, Some(account.print()));
-                let chunk = ObjectChunk { object: Arc::clone(&read_object), cut, record };
-                put(held.replace(Box::new(chunk)), at)
+                outbox.put(ObjectChunk { object: Arc::clone(&read_object), cut, record })
             });
             if read.is_err() {
-                let last = held.as_ref().map(|chunk| &chunk.record).or(at.as_ref());
-                let last = last.and_then(|record| record.place);
-                *stored = last.map(|place| content.input.file_position(place.position));
+                counted_bytes = outbox.last_place().map(|place| content.input.file_position(place.position));
             }
             read?;
             let Content { layout, container, .. } = content;
@@ -362,20 +355,15 @@ impl ObjectReader {
         match read {
             Ok(end) => {
                 let whole = record(Some(end), ObjectStanding::Counted, Some(account.print()));
-                let last = match held.take() {
-                    Some(chunk) => ObjectOutput::Chunk(Box::new(ObjectChunk { record: whole, ..*chunk })),
-                    None => ObjectOutput::Passed(read_object, whole),
-                };
-                handed.blocking_send(last).map_err(|_| Interrupted::Closed)
+                outbox.finish(read_object, whole).map_err(|Closed| Interrupted::Closed)
             }
             Err(Stop::Closed) => Err(Interrupted::Closed),
             Err(Stop::Failed(position, error)) => {
-                put(held.take(), at).map_err(|_| Interrupted::Closed)?;
-                let error = match account.take_error() {
-                    Some(error) => Interrupted::Store(error),
-                    None => Interrupted::Content(position.unwrap_or_default(), error),
-                };
-                Err(error)
+                outbox.put_held().map_err(|Closed| Interrupted::Closed)?;
+                let position = position.unwrap_or_default();
+                Err(account
+                    .take_error()
+                    .map_or(Interrupted::Content { position, counted_bytes, error }, Interrupted::Store))
             }
         }
     }

@@ -4,10 +4,10 @@ use super::super::refusal::{ClientIdentity, of_error};
 use super::troubles::REFUSED_AGAIN_WITHIN;
 use super::*;
 
-fn watched() -> (Arc<Health>, Watch) {
+fn watched() -> (Arc<Health>, KafkaWatch) {
     let health = Arc::new(Health::default());
     health.set_connected(true);
-    (Arc::clone(&health), Watch(health))
+    (Arc::clone(&health), KafkaWatch(health))
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_same_trouble_is_logged_once_a_minute_however_often_it_comes_and_goes() {
 #[test]
 fn what_is_refused_is_told_before_what_can_not_be_reached() {
     let health = Arc::new(Health::default());
-    let watch = Watch(Arc::clone(&health));
+    let watch = KafkaWatch(Arc::clone(&health));
     assert_eq!(watch.trouble(), None, "an import comes before the group is joined");
     health.join();
     assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));

@@ -22,7 +22,7 @@ pub(super) struct TroubleSlots {
     pub(super) topics: BTreeMap<String, &'static str>,
     /// Topics that were read since a read was refused last.
     pub(super) readable: BTreeSet<String>,
-    /// What the group is to this client while a broker is there and it is no member, and since when.
+    /// Why this client is not a member although a broker is connected, and since when.
     pub(super) unsettled: Option<(Membership, Instant)>,
     /// Since when a partition has no leader that can be reached.
     pub(super) leaderless_since: Option<Instant>,

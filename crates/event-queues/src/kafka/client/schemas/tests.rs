@@ -94,7 +94,7 @@ async fn a_schema_is_waited_for_until_the_registry_answers_or_nobody_needs_it() 
     scripted.register(7, "\"string\"");
     let health = Arc::<Health>::default();
     health.set_connected(true);
-    let watch = super::super::health::Watch(Arc::clone(&health));
+    let watch = super::super::health::KafkaWatch(Arc::clone(&health));
     let registry =
         SchemaRegistry::new(&Secret::new(&scripted.url()), None, SchemaIds::Auto, "test/1").unwrap();
     let mut schemas = Schemas::new(registry, health);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pending::Pending;
 
-/// How many different words of one trouble are told.
+/// How many different messages are logged about one trouble.
 const TOLD_MAX: usize = 16;
 
 /// Written by the queue's parts, read by any.
