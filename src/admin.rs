@@ -11,7 +11,6 @@ pub mod rates;
 pub mod search;
 pub mod status;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -98,20 +97,14 @@ pub struct Views {
     pub history: Box<HistoryView>,
 }
 
-impl fmt::Debug for Views {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Views")
-    }
-}
-
-/// The views, and their cached answers.
-struct Desk {
+/// Answers requests: the views, and their cached answers.
+struct AdminHandler {
     views: Views,
     hosts: Hosts,
     refusals: Sampled,
-    metrics: Mutex<Option<Kept>>,
-    status: Mutex<Option<Kept>>,
-    status_of_all: Mutex<Option<Kept>>,
+    metrics: Mutex<Option<CachedAnswer>>,
+    status: Mutex<Option<CachedAnswer>>,
+    status_of_all: Mutex<Option<CachedAnswer>>,
     searches: WorkerPool,
     histories: WorkerPool,
     history_answers: Arc<Semaphore>,
@@ -130,19 +123,15 @@ impl AsRef<[u8]> for HeldAnswer {
 }
 
 /// A cached answer.
-struct Kept {
+struct CachedAnswer {
     until: Instant,
     body: Bytes,
 }
 
 /// The admin port, open but not yet served.
-#[derive(Debug)]
 pub struct AdminListener {
     listener: Listener,
-    views: Views,
-    hosts: Hosts,
-    searches: WorkerPool,
-    histories: WorkerPool,
+    handler: Arc<AdminHandler>,
 }
 
 /// Opens the admin port.
@@ -160,7 +149,8 @@ pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListene
     let listener = Listener::bind(settings.listen, "admin.listen", limits).await?;
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX)?;
     let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX)?;
-    Ok(AdminListener { listener, views, hosts: Hosts::new(&settings.hosts), searches, histories })
+    let handler = AdminHandler::new(views, Hosts::new(&settings.hosts), searches, histories);
+    Ok(AdminListener { listener, handler: Arc::new(handler) })
 }
 
 impl AdminListener {
@@ -172,16 +162,15 @@ impl AdminListener {
     /// Serves until `stop` turns true or its sender is gone, then gives requests under way `grace`. Returns
     /// how many connections were cut off because they took longer.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> usize {
-        let desk = Arc::new(Desk::new(self.views, self.hosts, self.searches, self.histories));
         let handle = move |request, _caller| {
-            let desk = Arc::clone(&desk);
-            async move { answer(&request, desk).await }
+            let handler = Arc::clone(&self.handler);
+            async move { answer(&request, handler).await }
         };
         self.listener.run(|| None, handle, stop, grace).await
     }
 }
 
-impl Desk {
+impl AdminHandler {
     fn new(views: Views, hosts: Hosts, searches: WorkerPool, histories: WorkerPool) -> Self {
         let (metrics, status, status_of_all) = (Mutex::default(), Mutex::default(), Mutex::default());
         let refusals = Sampled::default();
@@ -190,22 +179,22 @@ impl Desk {
     }
 }
 
-async fn answer(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
-    let answer = match health(request.uri().path(), &desk) {
+async fn answer(request: &Request<Incoming>, handler: Arc<AdminHandler>) -> Answer {
+    let answer = match health(request.uri().path(), &handler) {
         Some(answer) if is_get(request) => answer,
         Some(_) => use_get(),
-        None => view(request, desk).await,
+        None => view(request, handler).await,
     };
     // No handler here reads a body.
     if request.body().is_end_stream() { answer } else { hang_up(answer) }
 }
 
 /// Health is for orchestrators, which use any host name; it tells a foreign web page nothing useful.
-fn health(path: &str, desk: &Desk) -> Option<Answer> {
+fn health(path: &str, handler: &AdminHandler) -> Option<Answer> {
     match path {
-        "/livez" | "/healthz" if (desk.views.is_alive)() => Some(text(StatusCode::OK, TEXT, "ok\n")),
+        "/livez" | "/healthz" if (handler.views.is_alive)() => Some(text(StatusCode::OK, TEXT, "ok\n")),
         "/livez" | "/healthz" => Some(text(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the pipeline is stuck\n")),
-        "/readyz" => Some(match (desk.views.ready)() {
+        "/readyz" => Some(match (handler.views.ready)() {
             Ok(()) => text(StatusCode::OK, TEXT, "ok\n"),
             Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
         }),
@@ -213,9 +202,9 @@ fn health(path: &str, desk: &Desk) -> Option<Answer> {
     }
 }
 
-async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
-    if let Err(misdirected) = desk.hosts.check(request) {
-        if let Some(hidden) = desk.refusals.pass() {
+async fn view(request: &Request<Incoming>, handler: Arc<AdminHandler>) -> Answer {
+    if let Err(misdirected) = handler.hosts.check(request) {
+        if let Some(hidden) = handler.refusals.pass() {
             let host = &misdirected.host;
             warn!(%host, hidden, "the admin port refused a request: its Host is not among admin.hosts");
         }
@@ -233,17 +222,17 @@ async fn view(request: &Request<Incoming>, desk: Arc<Desk>) -> Answer {
         return page::answer(file, request.headers());
     }
     match path {
-        "/metrics" => text(StatusCode::OK, METRICS, metrics(&desk)),
+        "/metrics" => text(StatusCode::OK, METRICS, metrics(&handler)),
         "/status" => match parameter(request, "connections").as_deref() {
-            None => text(StatusCode::OK, JSON, status(&desk, ConnectionList::Short)),
-            Some("all") => text(StatusCode::OK, JSON, status(&desk, ConnectionList::All)),
+            None => text(StatusCode::OK, JSON, status(&handler, ConnectionList::Short)),
+            Some("all") => text(StatusCode::OK, JSON, status(&handler, ConnectionList::All)),
             Some(_) => text(StatusCode::BAD_REQUEST, TEXT, "connections can be all, or left out\n"),
         },
-        "/history" => history(request.uri().query().unwrap_or_default(), desk).await,
+        "/history" => history(request.uri().query().unwrap_or_default(), handler).await,
         _ => {
             let words = parameter(request, "q").unwrap_or_default();
             let time_zone = parameter(request, "time_zone").unwrap_or_else(|| "UTC".to_owned());
-            search(words, time_zone, desk).await
+            search(words, time_zone, handler).await
         }
     }
 }
@@ -260,18 +249,18 @@ fn use_get() -> Answer {
 
 /// The status. It is made anew four times a second at most, and as often as takes a tenth of a core, however many requests
 /// come.
-fn status(desk: &Desk, list: ConnectionList) -> Bytes {
+fn status(handler: &AdminHandler, list: ConnectionList) -> Bytes {
     let place = match list {
-        ConnectionList::Short => &desk.status,
-        ConnectionList::All => &desk.status_of_all,
+        ConnectionList::Short => &handler.status,
+        ConnectionList::All => &handler.status_of_all,
     };
-    kept(place, |cost| answer_age(cost).max(STATUS_AGE), || format!("{:#}\n", (desk.views.status)(list)))
+    cached(place, |cost| answer_age(cost).max(STATUS_AGE), || format!("{:#}\n", (handler.views.status)(list)))
 }
 
 /// The metrics. They are made anew as often as takes a tenth of a core, however many requests come: with few connections,
 /// always.
-fn metrics(desk: &Desk) -> Bytes {
-    kept(&desk.metrics, answer_age, || (desk.views.metrics)())
+fn metrics(handler: &AdminHandler) -> Bytes {
+    cached(&handler.metrics, answer_age, || (handler.views.metrics)())
 }
 
 /// How long to reuse an answer that took so much of a core.
@@ -280,14 +269,14 @@ fn answer_age(cost: Duration) -> Duration {
 }
 
 /// The cached answer while it is fresh, else a new one of `make`, cached for the `age` of its cost.
-fn kept(
-    place: &Mutex<Option<Kept>>,
+fn cached(
+    place: &Mutex<Option<CachedAnswer>>,
     age: impl FnOnce(Duration) -> Duration,
     make: impl FnOnce() -> String,
 ) -> Bytes {
-    let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut cached = place.lock().unwrap_or_else(PoisonError::into_inner);
     let asked = Instant::now();
-    if let Some(Kept { until, body }) = &*kept
+    if let Some(CachedAnswer { until, body }) = &*cached
         && asked < *until
     {
         return body.clone();
@@ -296,7 +285,7 @@ fn kept(
     let begun = thread_time();
     let body = Bytes::from(make());
     let cost = thread_time().saturating_sub(begun);
-    *kept = Some(Kept { until: Instant::now() + age(cost), body: body.clone() });
+    *cached = Some(CachedAnswer { until: Instant::now() + age(cost), body: body.clone() });
     body
 }
 
@@ -307,13 +296,13 @@ fn parameter(request: &Request<Incoming>, name: &str) -> Option<String> {
     found.map(|(_, value)| value.into_owned())
 }
 
-async fn search(words: String, time_zone: String, desk: Arc<Desk>) -> Answer {
+async fn search(words: String, time_zone: String, handler: Arc<AdminHandler>) -> Answer {
     if words.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the search is too long\n");
     }
-    let found = desk.searches.run({
-        let desk = Arc::clone(&desk);
-        move || (desk.views.search)(&words, &time_zone).map(|found| format!("{found:#}\n"))
+    let found = handler.searches.run({
+        let handler = Arc::clone(&handler);
+        move || (handler.views.search)(&words, &time_zone).map(|found| format!("{found:#}\n"))
     });
     match found.await {
         Ok(Ok(found)) => text(StatusCode::OK, JSON, found),
@@ -323,15 +312,15 @@ async fn search(words: String, time_zone: String, desk: Arc<Desk>) -> Answer {
     }
 }
 
-async fn history(query: &str, desk: Arc<Desk>) -> Answer {
+async fn history(query: &str, handler: Arc<AdminHandler>) -> Answer {
     if query.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the query is too long\n");
     }
-    let turn = timeout(SEARCH_WAIT_MAX, Arc::clone(&desk.history_answers).acquire_owned());
+    let turn = timeout(SEARCH_WAIT_MAX, Arc::clone(&handler.history_answers).acquire_owned());
     let Ok(Ok(turn)) = turn.await else { return busy("too many answers of the history are not read\n") };
-    let told = desk.histories.run({
-        let (desk, query) = (Arc::clone(&desk), query.to_owned());
-        move || (desk.views.history)(&query)
+    let told = handler.histories.run({
+        let (handler, query) = (Arc::clone(&handler), query.to_owned());
+        move || (handler.views.history)(&query)
     });
     match told.await {
         Ok(Ok(body)) => text(StatusCode::OK, JSON, Bytes::from_owner(HeldAnswer { body, _turn: turn })),

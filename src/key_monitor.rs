@@ -38,12 +38,12 @@ const CUSTOM_URL: &str = "not asked: custom url (whether it is valid shows when 
 /// The state of all connections' keys. Times are milliseconds that never step back.
 #[derive(Debug, Default)]
 pub struct Keys {
-    watched: BTreeMap<Box<str>, Watched>,
+    watched: BTreeMap<Box<str>, MonitoredKey>,
 }
 
 /// One connection's key.
 #[derive(Debug)]
-struct Watched {
+struct MonitoredKey {
     site: Site,
     key: ApiKey,
     /// Why it is not asked about.
@@ -153,8 +153,8 @@ impl Keys {
             let known = before.remove(&connection.name);
             let not_asked = why_not_asked(connection, validate);
             let is_invalid_told = known.as_ref().is_some_and(|known| known.is_invalid_told);
-            let stays = |known: &Watched| known.is_of(connection) && known.not_asked == not_asked;
-            let watched = known.filter(stays).unwrap_or_else(|| Watched {
+            let stays = |known: &MonitoredKey| known.is_of(connection) && known.not_asked == not_asked;
+            let watched = known.filter(stays).unwrap_or_else(|| MonitoredKey {
                 site: connection.site.clone(),
                 key: connection.api_key.clone(),
                 not_asked,
@@ -193,7 +193,7 @@ impl Keys {
 
     /// When the next question is due; `None`: never, as things are.
     pub fn next_due(&self) -> Option<u64> {
-        self.watched.values().map(Watched::next).min().filter(|next| *next < u64::MAX)
+        self.watched.values().map(MonitoredKey::next).min().filter(|next| *next < u64::MAX)
     }
 
     /// Takes an answer; one about a key that has been replaced since is ignored. `random` spreads the questions of many
@@ -288,7 +288,7 @@ impl Keys {
 
     /// The connections whose key is known to be valid or invalid, by name.
     pub fn known(&self) -> impl Iterator<Item = (&str, bool)> {
-        let known = |(name, watched)| match Watched::state(watched) {
+        let known = |(name, watched)| match MonitoredKey::state(watched) {
             State::Valid => Some((name, true)),
             State::Invalid => Some((name, false)),
             State::Unknown => None,
@@ -297,7 +297,7 @@ impl Keys {
     }
 }
 
-impl Watched {
+impl MonitoredKey {
     fn is_of(&self, connection: &Connection) -> bool {
         self.key == connection.api_key && self.site == connection.site
     }

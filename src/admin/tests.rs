@@ -203,11 +203,11 @@ fn work_for(cost: Duration) {
     }
 }
 
-/// A desk with this status, and metrics that are made so.
-fn desk(
+/// A handler with this status, and metrics that are made so.
+fn handler(
     status: impl Fn(ConnectionList) -> serde_json::Value + Send + Sync + 'static,
     make_metrics: impl Fn() + Send + Sync + 'static,
-) -> Desk {
+) -> AdminHandler {
     let views = Views {
         is_alive: Box::new(|| true),
         ready: Box::new(|| Ok(())),
@@ -221,20 +221,20 @@ fn desk(
     };
     let searches = WorkerPool::start("search", 1, SEARCH_WAIT_MAX).unwrap();
     let histories = WorkerPool::start("history-read", 1, SEARCH_WAIT_MAX).unwrap();
-    Desk::new(views, Hosts::new(&[]), searches, histories)
+    AdminHandler::new(views, Hosts::new(&[]), searches, histories)
 }
 
 #[tokio::test]
 async fn the_status_is_not_made_anew_for_everybody_who_asks() {
     let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = Arc::clone(&made);
-    let desk = desk(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst)), || ());
-    let first = status(&desk, ConnectionList::Short);
-    let asked = (0..1_000).take_while(|_| status(&desk, ConnectionList::Short) == first).count();
+    let handler = handler(move |_| serde_json::json!(count.fetch_add(1, Ordering::SeqCst)), || ());
+    let first = status(&handler, ConnectionList::Short);
+    let asked = (0..1_000).take_while(|_| status(&handler, ConnectionList::Short) == first).count();
     assert!(asked > 0, "{asked}");
-    desk.status.lock().unwrap().as_mut().unwrap().until = Instant::now();
+    handler.status.lock().unwrap().as_mut().unwrap().until = Instant::now();
     assert_eq!(
-        &*status(&desk, ConnectionList::Short),
+        &*status(&handler, ConnectionList::Short),
         format!("{}\n", made.load(Ordering::SeqCst) - 1).as_bytes()
     );
     assert!(made.load(Ordering::SeqCst) >= 2);
@@ -247,12 +247,12 @@ async fn what_is_costly_takes_a_tenth_of_a_core_at_most() {
         work_for(COST);
         serde_json::Value::Null
     };
-    let desk = desk(slow, || work_for(COST));
+    let handler = handler(slow, || work_for(COST));
     let begun = Instant::now();
-    metrics(&desk);
-    status(&desk, ConnectionList::Short);
-    status(&desk, ConnectionList::All);
-    for place in [&desk.metrics, &desk.status, &desk.status_of_all] {
+    metrics(&handler);
+    status(&handler, ConnectionList::Short);
+    status(&handler, ConnectionList::All);
+    for place in [&handler.metrics, &handler.status, &handler.status_of_all] {
         let until = place.lock().unwrap().as_ref().unwrap().until;
         assert!(until >= begun + 10 * COST, "{:?}", until - begun);
     }
@@ -262,9 +262,9 @@ async fn what_is_costly_takes_a_tenth_of_a_core_at_most() {
 #[tokio::test]
 async fn what_a_busy_machine_takes_long_for_is_not_kept_for_long() {
     const WAIT: Duration = Duration::from_millis(60);
-    let desk = desk(|_| serde_json::Value::Null, || std::thread::sleep(WAIT));
-    metrics(&desk);
-    let until = desk.metrics.lock().unwrap().as_ref().unwrap().until;
+    let handler = handler(|_| serde_json::Value::Null, || std::thread::sleep(WAIT));
+    metrics(&handler);
+    let until = handler.metrics.lock().unwrap().as_ref().unwrap().until;
     let left = until.saturating_duration_since(Instant::now());
     assert!(left < WAIT, "{left:?}");
 }
@@ -276,7 +276,7 @@ fn metrics_are_made_anew_where_that_is_cheap_and_cost_a_tenth_of_a_core_at_most(
     assert_eq!(answer_age(Duration::from_hours(1)), ANSWER_AGE_MAX);
     let (place, mut made) = (Mutex::default(), 0);
     let mut ask = |age| {
-        kept(
+        cached(
             &place,
             |_cost| age,
             || {
