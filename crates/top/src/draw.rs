@@ -12,7 +12,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Sparkline, Wrap};
 
 use crate::cells::{clean, fitting, rate, shortened, sketch};
-use crate::found::{said, search_details, title};
+use crate::search_results::{said, search_details, title};
 use crate::state::{Pane, TopState};
 use crate::table::{ColumnWidth, TableCell, TableColumn, table};
 

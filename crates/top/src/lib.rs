@@ -20,7 +20,7 @@
 
 mod cells;
 mod draw;
-mod found;
+mod search_results;
 mod state;
 mod table;
 mod terminal;
