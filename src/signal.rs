@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{env, io, thread};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
@@ -91,17 +91,20 @@ impl Signals {
 /// Has a crash leave no core dump, in which API keys and tokens would be. The limit is one byte, for with none the kernel would
 /// still hand one to a program in its `core_pattern`; it is the soft one, which can be raised again by whoever debugs.
 pub fn leave_no_core_dump() {
-    let limits = getrlimit(Resource::RLIMIT_CORE);
-    // Where a filter refuses it, whoever set that has a limit of its own.
-    let _refused = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard));
+    set_soft_limit(Resource::RLIMIT_CORE, |hard| hard.min(1));
 }
 
 /// Raises the soft limit of open files to the hard one. The soft one is often 1,024, for programs that use `select(2)`, as
 /// nothing here does; connections to Datadog whose requests hang would need more.
 pub fn raise_open_files_limit() {
-    let limits = getrlimit(Resource::RLIMIT_NOFILE);
-    // As above.
-    let _refused = limits.and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    set_soft_limit(Resource::RLIMIT_NOFILE, |hard| hard);
+}
+
+/// Sets a soft limit by the hard one.
+fn set_soft_limit(resource: Resource, of: impl FnOnce(rlim_t) -> rlim_t) {
+    let limits = getrlimit(resource);
+    // Where a filter refuses it, whoever set that has a limit of its own.
+    let _refused = limits.and_then(|(_, hard)| setrlimit(resource, of(hard), hard));
 }
 
 /// A manager that is gone would be logged at each sign of life.

@@ -8,10 +8,9 @@ use super::messages;
 use crate::catalogue::{LastOutcome, SearchHit, SearchHits};
 
 /// Where the sends of a connection go now.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub enum Destination {
     /// Nowhere: the connection has been removed.
-    #[default]
     Removed,
     /// Nowhere: the connection is left out, for its configuration is wrong.
     LeftOut,

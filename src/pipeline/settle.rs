@@ -136,7 +136,7 @@ impl<I: Intake> Pipeline<I> {
         words: &str,
     ) -> Result<(), Unpaired> {
         let (name, now) = (&flight.connection.name, self.clock.unix_seconds());
-        let is_printed = is_printed(flight, dropped);
+        let is_printed = flight.connection.dry_run && dropped.is_none();
         let is_booked = if is_printed {
             self.stats.settle_printed(name, sends, words, now)
         } else {
@@ -239,11 +239,6 @@ fn tell(connection: &Connection, own: u64, sends: u64, outcome: &Outcome) {
             }
         }
     }
-}
-
-/// Whether sends with this outcome were printed by a dry run.
-fn is_printed(flight: &InFlight, dropped: Option<DropReason>) -> bool {
-    flight.connection.dry_run && dropped.is_none()
 }
 
 fn shut_down() -> Outcome {

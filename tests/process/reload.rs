@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::linux::net::SocketAddrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::braze::{Load, app_group, assert_each_once, mark};
@@ -331,10 +331,7 @@ async fn a_service_manager_that_could_not_be_told_of_the_start_is_told_once_it_r
     others.set_nonblocking(true).unwrap();
     while others.send_to(b"STATUS=", &socket).is_ok() {}
     let forwarder = configuration.environment("NOTIFY_SOCKET", socket.to_str().unwrap()).start().await;
-    support::eventually("the manager can't be told", async || {
-        (!logged(&forwarder, "the service manager could not be told").is_empty()).then_some(())
-    })
-    .await;
+    forwarder.says("the service manager could not be told").await;
     loop {
         let said = timeout(support::PATIENCE, told(&manager)).await.unwrap();
         if said != ["STATUS="] {
@@ -344,21 +341,27 @@ async fn a_service_manager_that_could_not_be_told_of_the_start_is_told_once_it_r
     }
 }
 
-#[tokio::test]
-async fn the_end_of_a_refusal_is_logged_where_nothing_else_has_changed() {
-    let intake = Intake::start();
-    let configuration = Configuration::new();
+/// A directory of connections with one.
+fn connections_directory(configuration: &Configuration, intake: &Intake) -> PathBuf {
     let directory = configuration.home().join("connections");
     std::fs::create_dir(&directory).unwrap();
     let one = format!("url = \"{}\"\napi_key = \"{KEY}\"\n", intake.url());
     std::fs::write(directory.join("acme.toml"), one).unwrap();
+    directory
+}
+
+#[tokio::test]
+async fn the_end_of_a_refusal_is_logged_where_nothing_else_has_changed() {
+    let intake = Intake::start();
+    let configuration = Configuration::new();
+    let directory = connections_directory(&configuration, &intake);
     let forwarder = configuration.text("connections_directory", directory.to_str().unwrap()).start().await;
     let away = directory.with_extension("away");
     for (from, to, message) in
         [(&directory, &away, "configuration was refused"), (&away, &directory, "nothing is refused any more")]
     {
         std::fs::rename(from, to).unwrap();
-        support::eventually(message, async || (!logged(&forwarder, message).is_empty()).then_some(())).await;
+        forwarder.says(message).await;
     }
 }
 
@@ -373,10 +376,7 @@ fn make_fifo(path: &Path) {
 async fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
     let intake = Intake::start();
     let configuration = Configuration::new();
-    let directory = configuration.home().join("connections");
-    std::fs::create_dir(&directory).unwrap();
-    let one = format!("url = \"{}\"\napi_key = \"{KEY}\"\n", intake.url());
-    std::fs::write(directory.join("acme.toml"), &one).unwrap();
+    let directory = connections_directory(&configuration, &intake);
     let tokens = configuration.file("tokens", "token");
     let configuration = configuration
         .text("connections_directory", directory.to_str().unwrap())
@@ -418,10 +418,7 @@ async fn a_service_manager_with_an_abstract_socket_is_told_and_one_that_does_not
     let mut forwarder = configuration.start().await;
     assert_eq!(news(&manager).await, ["READY=1"]);
     // By then so many signs of life wait that no more fit.
-    support::eventually("the manager's socket is full", async || {
-        (!logged(&forwarder, "the service manager could not be told").is_empty()).then_some(())
-    })
-    .await;
+    forwarder.says("the service manager could not be told").await;
     forwarder.push_accepted(Events::new(1).push_body(10)).await;
     hang_up(&forwarder, READ_AGAIN).await;
     forwarder.signal("TERM");

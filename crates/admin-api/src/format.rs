@@ -37,6 +37,12 @@ pub fn span(seconds: u64) -> String {
     }
 }
 
+/// A name, or the id where that is blank, behind the name of its Canvas, if it has one.
+pub(crate) fn title(canvas: &str, name: &str, id: &str) -> String {
+    let name = if name.trim().is_empty() { id } else { name };
+    if canvas.trim().is_empty() { name.to_owned() } else { format!("{canvas} › {name}") }
+}
+
 /// Whether a terminal would obey this character rather than show it: controls, those that turn the direction of a line
 /// around, those that end it, and those that leave no trace, so that two different names would look alike. Source: the
 /// categories Cc, Zl, Zp, what of Cf is not drawn, and letters that are blank. Selectors of a glyph's variant (of emoji,

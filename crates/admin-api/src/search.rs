@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::format::title;
 use crate::history::HistoryKind;
 use crate::status::FlowState;
 
@@ -105,12 +106,7 @@ pub struct SeriesMatch {
 impl ObjectMatch {
     /// Its name, or its id, behind that of its Canvas.
     pub fn title(&self) -> String {
-        let name = if self.name.trim().is_empty() { &self.id } else { &self.name };
-        if self.canvas_name.trim().is_empty() {
-            name.clone()
-        } else {
-            format!("{} › {name}", self.canvas_name)
-        }
+        title(&self.canvas_name, &self.name, &self.id)
     }
 
     /// The sends of the last seven days, as far as they are known.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{ReloadStatus, SettingValue};
+use crate::format::title;
 use crate::history::HistoryStatus;
 use crate::queue_status::QueueStatus;
 
@@ -253,6 +254,13 @@ pub struct BusyCampaign {
     pub sends: u64,
     /// The same by minute, oldest first.
     pub minutes: Vec<u32>,
+}
+
+impl BusyCampaign {
+    /// Its name, or its id, behind that of its Canvas.
+    pub fn title(&self) -> String {
+        title(&self.canvas, &self.name, &self.id)
+    }
 }
 
 /// A series of the last flush.

@@ -212,14 +212,8 @@ fn connections(frame: &mut Frame<'_>, state: &TopState, area: Rect, paint: Paint
 
 fn busiest(frame: &mut Frame<'_>, state: &TopState, area: Rect) {
     let row = |busy: &BusyCampaign| {
-        let name = if busy.name.trim().is_empty() { &busy.id } else { &busy.name };
-        let name = if busy.canvas.trim().is_empty() {
-            clean(name)
-        } else {
-            format!("{} › {}", clean(&busy.canvas), clean(name))
-        };
         vec![
-            TableCell::text(name),
+            TableCell::text(clean(&busy.title())),
             TableCell::text(clean(&busy.connection)),
             TableCell::text(sketch(&busy.minutes)),
             TableCell::number(busy.sends),
