@@ -145,7 +145,12 @@ impl<I: Intake> Pipeline<I> {
         let plan = Arc::new(connections.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
         let catalogue = Arc::new(Catalogue::default());
-        let flusher = Flusher::start(Arc::clone(&stats), Arc::clone(&catalogue), clock.clone())?;
+        let flusher = Flusher::start(
+            connections.snapshot(),
+            Arc::clone(&stats),
+            Arc::clone(&catalogue),
+            clock.clone(),
+        )?;
         let last_turn = Arc::new(AtomicU64::new(0));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
         Ok(Self {

@@ -63,12 +63,17 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread.
-    pub(super) fn start(stats: Arc<Stats>, catalogue: Arc<Catalogue>, clock: Clock) -> std::io::Result<Self> {
+    /// Starts the thread, with the connections as they are at the start.
+    pub(super) fn start(
+        connections: Vec<Arc<Connection>>,
+        stats: Arc<Stats>,
+        catalogue: Arc<Catalogue>,
+        clock: Clock,
+    ) -> std::io::Result<Self> {
         let (jobs, received) = mpsc::channel(JOBS_MAX);
         let (done, encoded) = mpsc::channel(ENCODED_MAX);
         let thread = FlushThread {
-            names: NameTracker::new(),
+            names: NameTracker::new(connections),
             metrics: ForwarderMetrics::default(),
             ages: LastSendAges::default(),
             stats,

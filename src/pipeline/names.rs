@@ -25,10 +25,11 @@ pub(super) struct NameTracker {
 }
 
 impl NameTracker {
-    pub(super) fn new() -> Self {
+    /// With the connections that the first cut is counted for.
+    pub(super) fn new(connections: Vec<Arc<Connection>>) -> Self {
         Self {
             known: KnownNames::new(NAMES_MAX),
-            connections: Vec::new(),
+            connections,
             collapse: Collapse::default(),
             warned: HashMap::new(),
         }
@@ -36,27 +37,31 @@ impl NameTracker {
 
     /// Gives every series of a merged cut the newest names known.
     pub(super) fn settle(&mut self, cut: &mut Aggregator, connections: &[Arc<Connection>]) {
-        self.follow(connections);
+        let renamed = self.follow(connections);
+        if !renamed.contains(&true) {
+            return self.known.settle(cut);
+        }
+        let is_renamed = |id: ConnectionId| renamed.get(id.index()).is_some_and(|renamed| *renamed);
+        // What was counted under the names of now is not to get those of before; and what was counted under those of
+        // before, as the cut of a reload was, does not make them known again.
+        self.known.forget_app_groups(is_renamed);
         self.known.settle(cut);
+        self.known.forget_app_groups(is_renamed);
     }
 
-    /// A name that was taken out of the configuration would stay known, for a lane takes it for the event's.
-    fn follow(&mut self, connections: &[Arc<Connection>]) {
+    /// By number, the connections whose configured names of app groups have changed since the last cut. Such a name would stay
+    /// known, for a lane takes it for the event's.
+    fn follow(&mut self, connections: &[Arc<Connection>]) -> Vec<bool> {
         let is_same = |(known, now): (&Arc<Connection>, &Arc<Connection>)| Arc::ptr_eq(known, now);
         if self.connections.len() == connections.len()
             && self.connections.iter().zip(connections).all(is_same)
         {
-            return;
+            return Vec::new();
         }
         let before = std::mem::replace(&mut self.connections, connections.to_vec());
-        let is_renamed: Vec<bool> = before
-            .iter()
-            .zip(connections)
-            .map(|(before, now)| before.app_group_names != now.app_group_names)
-            .collect();
-        if is_renamed.contains(&true) {
-            self.known.forget_app_groups(|id| is_renamed.get(id.index()).is_some_and(|renamed| *renamed));
-        }
+        let is_renamed =
+            |(old, now): (&Arc<Connection>, &Arc<Connection>)| old.app_group_names != now.app_group_names;
+        before.iter().zip(connections).map(is_renamed).collect()
     }
 
     /// Reports which names become one tag value, if that has changed.

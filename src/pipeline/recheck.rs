@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{forwarder_metrics, heartbeat};
 use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
+use event_lanes::stats::DropReason;
 use send_counts::aggregate::window::{Placed, Window};
 
 /// What is left of a payload, and the sends that were left out of it.
@@ -17,12 +18,39 @@ use send_counts::aggregate::window::{Placed, Window};
 pub struct Rechecked {
     /// `None`: nothing is left.
     pub payload: Option<Payload>,
-    /// Sends that are older now than Datadog takes.
+    /// Sends that were left out.
+    pub sends: LeftOut,
+    /// Points of the forwarder's own that were left out.
+    pub own: LeftOut,
+}
+
+/// How much was left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Older now than Datadog takes.
     pub late: u64,
-    /// Sends that are further ahead now than Datadog takes.
+    /// Further ahead now than Datadog takes.
     pub early: u64,
-    /// Points of the forwarder's own that are either.
-    pub own: u64,
+}
+
+impl LeftOut {
+    fn add(&mut self, placed: Placed, count: u64) {
+        match placed {
+            Placed::Bucket(_) => {}
+            Placed::Late => self.late += count,
+            Placed::Early => self.early += count,
+        }
+    }
+
+    /// Both.
+    pub fn sum(self) -> u64 {
+        self.late.saturating_add(self.early)
+    }
+
+    /// With the reason for each.
+    pub fn by_reason(self) -> [(DropReason, u64); 2] {
+        [(DropReason::Late, self.late), (DropReason::Early, self.early)]
+    }
 }
 
 /// A request's body, as `encode` writes it.
@@ -45,12 +73,13 @@ struct Series {
 /// is outside is left out; it stands for no send.
 pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
     let Times { oldest, newest } = payload.times;
-    let unchanged = |payload| Rechecked { payload: Some(payload), late: 0, early: 0, own: 0 };
+    let unchanged =
+        |payload| Rechecked { payload: Some(payload), sends: LeftOut::default(), own: LeftOut::default() };
     if window.holds(oldest, newest, now) {
         return unchanged(payload);
     }
     let Some(body) = read(&payload) else { return unchanged(payload) };
-    let (mut late, mut early, mut own) = (0, 0, 0);
+    let (mut left_out, mut own) = (LeftOut::default(), LeftOut::default());
     // It was within the limits, and gets no series and no point more; a time may get a digit more.
     let mut splitter = PayloadWriter::new(PayloadLimits {
         raw_bytes_max: usize::MAX,
@@ -62,16 +91,15 @@ pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
         let stands_for_sends = !series.metric.starts_with(forwarder_metrics::PREFIX);
         let mut points: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (time, values) in std::mem::take(&mut series.points) {
-            let sends: u64 = if stands_for_sends { values.iter().sum() } else { 0 };
             let placed = window.place_again(time, now);
-            match placed {
-                Placed::Bucket(bucket) => points.entry(bucket).or_default().extend(values),
-                Placed::Late => late += sends,
-                Placed::Early => early += sends,
+            if let Placed::Bucket(bucket) = placed {
+                points.entry(bucket).or_default().extend(values);
+            } else if stands_for_sends {
+                left_out.add(placed, values.iter().sum());
+            } else if series.metric != heartbeat::METRIC {
+                // A heartbeat is in no book.
+                own.add(placed, 1);
             }
-            // A heartbeat is in no book.
-            let is_own = !stands_for_sends && series.metric != heartbeat::METRIC;
-            own += u64::from(is_own && !matches!(placed, Placed::Bucket(_)));
         }
         let (Some(oldest), Some(newest)) = (points.keys().next(), points.keys().next_back()) else {
             continue;
@@ -85,7 +113,7 @@ pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
         splitter.add(sends, times, write, &mut |payload| left = Some(payload));
     }
     splitter.finish(&mut |payload| left = Some(payload));
-    Rechecked { payload: left, late, early, own }
+    Rechecked { payload: left, sends: left_out, own }
 }
 
 fn read(payload: &Payload) -> Option<Body> {

@@ -87,18 +87,17 @@ impl<I: Intake> Pipeline<I> {
 
     /// Books and logs the outcome of a payload, and settles its debt.
     fn settle(&mut self, run: &mut QueueRun, flight: InFlight, landed: &Landed) -> Result<(), Unpaired> {
-        let Landed { outcome, late, early, own } = landed;
-        let left_out = late.saturating_add(*early);
-        let sent = flight.sends.checked_sub(left_out).ok_or(Unpaired)?;
-        for (reason, sends) in [(DropReason::Late, *late), (DropReason::Early, *early)] {
+        let Landed { outcome, sends: left_out, own: own_left_out } = landed;
+        let sent = flight.sends.checked_sub(left_out.sum()).ok_or(Unpaired)?;
+        for (reason, sends) in left_out.by_reason() {
             // The report at the end of the flush includes them, like those that lanes dropped.
             if sends > 0 {
                 let words = format!("{}: outside Datadog's window when its request began", reason.label());
                 self.book(run, &flight, sends, Some(reason), &words)?;
             }
         }
-        let outside = if late < early { DropReason::Early } else { DropReason::Late };
-        let mut dropped = Some(outside);
+        let mut dropped =
+            Some(if left_out.late < left_out.early { DropReason::Early } else { DropReason::Late });
         if let Some(outcome) = outcome {
             dropped = outcome.reason().map(DropReason::Failed);
             self.book(run, &flight, sent, dropped, &words(&flight.connection, outcome))?;
@@ -115,10 +114,13 @@ impl<I: Intake> Pipeline<I> {
             is_redirected: self.connections.is_redirected(&flight.connection),
             at: self.clock.unix_seconds(),
         };
-        self.stats.settle_own(*own, Some(outside));
-        self.stats.settle_own(flight.own.saturating_sub(*own), dropped);
+        for (reason, points) in own_left_out.by_reason() {
+            self.stats.settle_own(points, Some(reason));
+        }
+        self.stats.settle_own(flight.own.saturating_sub(own_left_out.sum()), dropped);
         let InFlight { claim, connection, own, tracked, .. } = flight;
-        self.catalogue.settle(tracked, RequestFate { outcome: last, late: *late, early: *early });
+        self.catalogue
+            .settle(tracked, RequestFate { outcome: last, late: left_out.late, early: left_out.early });
         // Behind the books: who has read the line sees what it says in the metrics and the status, too.
         if let Some(outcome) = outcome {
             tell(&connection, own, sent, outcome);
@@ -193,12 +195,17 @@ impl<I: Intake> Pipeline<I> {
     /// Drops everything that has no outcome yet.
     pub(super) fn abandon(&mut self, run: &mut QueueRun) {
         let requests = self.in_flight.len();
-        let sends = self.stats.snapshot().pending();
-        tracing::warn!(
-            requests,
-            sends,
-            "shutdown_timeout is over: what has no answer, or was not sent yet, is dropped"
-        );
+        if run.is_halted {
+            let sends: u64 = self.in_flight.values().map(|flight| flight.sends).sum();
+            tracing::warn!(requests, sends, "shutdown_timeout is over: what has no answer is dropped");
+        } else {
+            let sends = self.stats.snapshot().pending();
+            tracing::warn!(
+                requests,
+                sends,
+                "shutdown_timeout is over: what has no answer, or was not sent yet, is dropped"
+            );
+        }
         run.phase = Phase::Abandoning(run.phase.ended().unwrap_or(Ended::Stopped));
         self.submissions.abort_all();
     }

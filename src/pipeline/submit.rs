@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::catalogue::Tracked;
 use crate::connection::{Connection, ConnectionSet, Intake};
 use crate::ledger::ClaimId;
-use crate::pipeline::recheck::{Rechecked, recheck};
+use crate::pipeline::recheck::{LeftOut, Rechecked, recheck};
 use crate::telemetry::Printer;
 use datadog_points::client::within;
 use datadog_points::outcome::{FailureReason, Outcome};
@@ -52,17 +52,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Landed {
     /// `None`: nothing was left to send.
     pub(super) outcome: Option<Outcome>,
-    /// Sends that were left out as older than Datadog takes; the outcome does not cover them.
-    pub(super) late: u64,
-    /// Sends that were left out as too far ahead.
-    pub(super) early: u64,
-    /// Points of the forwarder's own that were left out as either.
-    pub(super) own: u64,
+    /// Sends that were left out; the outcome does not cover them.
+    pub(super) sends: LeftOut,
+    /// Points of the forwarder's own that were left out.
+    pub(super) own: LeftOut,
 }
 
 impl From<Outcome> for Landed {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome: Some(outcome), late: 0, early: 0, own: 0 }
+        Self { outcome: Some(outcome), sends: LeftOut::default(), own: LeftOut::default() }
     }
 }
 
@@ -124,9 +122,9 @@ pub(super) async fn submit<I: Intake>(
     if turns.connection.is_closed() {
         return None;
     }
-    let Rechecked { payload, late, early, own } =
+    let Rechecked { payload, sends, own } =
         recheck(payload, &window_check.window, window_check.clock.unix_seconds());
-    let Some(payload) = payload else { return Some(Landed { outcome: None, late, early, own }) };
+    let Some(payload) = payload else { return Some(Landed { outcome: None, sends, own }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
     let request = begin(place, intake.submit(connection, payload));
     let outcome = within(limit + GRACE, LOOK_AGAIN, request).await;
@@ -134,7 +132,7 @@ pub(super) async fn submit<I: Intake>(
     let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(FailureReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
-    Some(Landed { outcome: Some(outcome), late, early, own })
+    Some(Landed { outcome: Some(outcome), sends, own })
 }
 
 /// Waits for a request, which has its place among those that begin only for a while.

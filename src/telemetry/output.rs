@@ -239,8 +239,12 @@ impl Printer {
         let print = move || {
             while let Some(Table { text, printed }) = waiting.blocking_recv() {
                 let mut out = io::stdout().lock();
+                // Left out already, and said to be. What ends the output has waited for the lock, or has been written.
+                if printed.is_closed() {
+                    continue;
+                }
                 let result = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-                // The caller may have given up.
+                // The caller may have given up meanwhile.
                 let _given_up = printed.send(result);
             }
         };

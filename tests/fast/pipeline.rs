@@ -507,6 +507,21 @@ async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    /// Keeps what this thread logs from here on.
+    fn keep(&self) -> tracing::subscriber::DefaultGuard {
+        let writer = self.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        tracing::subscriber::set_default(lines)
+    }
+
+    /// How many lines have all of these.
+    fn lines_with(&self, parts: &[&str]) -> usize {
+        let said = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        said.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+}
+
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
@@ -524,14 +539,9 @@ async fn what_was_dropped_before_a_run_ends_without_a_flush_is_told() {
     let mut queue = FakeQueue::new(bodies(7)).waiting();
     let _watching = end_acknowledging_once_counted(&queue, &rig.stats);
     let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-    let logging = tracing::subscriber::set_default(lines);
+    let logging = log.keep();
     rig.pipeline.run(&mut queue, &mut rig.commanded).await.unwrap_err();
-    let told = || {
-        let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        said.lines().filter(|line| line.contains("sends were dropped") && line.contains("sends=35")).count()
-    };
+    let told = || log.lines_with(&["sends were dropped", "sends=35"]);
     assert_eq!(told(), 0);
     let books = rig.stats.snapshot();
     assert_eq!(rig.dropped("_unrouted"), HashMap::from([(DropReason::Unrouted, 35)]));
@@ -599,6 +609,30 @@ async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_po
     ended.await.unwrap().unwrap_err();
     let books = rig.stats.snapshot();
     assert_eq!((books.accepted(), books.pending(), queue.acknowledged()), (40, 10, 4));
+}
+
+#[tokio::test]
+async fn a_stop_because_nothing_can_be_acknowledged_drops_only_what_has_no_answer() {
+    let (flush_timeout, shutdown_timeout) = (Duration::from_mins(1), Duration::from_millis(200));
+    let mut rig = Rig::of_two(PipelineSettings { flush_timeout, shutdown_timeout, ..long_between_flushes() });
+    let mut queue = FakeQueue::new(bodies(4)).waiting();
+    let _never_opened = rig.shut();
+    let (failing, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
+        eventually("the flush is on its way", || intake.requests("a") + intake.requests("b") == 2).await;
+        failing.push(bodies(5).remove(4));
+        eventually("all are counted", || stats.snapshot().counted() == 50).await;
+        failing.end_acknowledging();
+    });
+    let log = Log::default();
+    let logging = log.keep();
+    let run = rig.pipeline.run(&mut queue, &mut rig.commanded);
+    tokio::time::timeout(Duration::from_secs(30), run).await.unwrap().unwrap_err();
+    drop(logging);
+    let books = rig.stats.snapshot();
+    assert_eq!((books.dropped(), books.pending(), queue.acknowledged()), (40, 10, 4));
+    assert_eq!(log.lines_with(&["what has no answer is dropped", "requests=2", "sends=40"]), 1, "{log:?}");
 }
 
 #[tokio::test]

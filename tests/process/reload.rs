@@ -98,33 +98,44 @@ async fn connections_keys_and_tags_change_under_load_and_no_count_is_lost() {
 
 #[tokio::test]
 async fn the_name_of_an_app_group_that_is_taken_out_of_the_file_is_sent_no_more() {
-    let intake = Intake::start();
-    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &["g-one"]);
-    let forwarder = configuration.clone().app_group_name("acme", "g-one", "Acme EMEA").start().await;
-    let push = async |number: u64| {
-        let event = json!({
-            "event_type": "users.messages.email.Send",
-            "id": format!("00000000-0000-4000-8000-{number:012}"),
-            "time": support::unix_now(),
-            "properties": { "app_group_id": "g-one", "campaign_id": "c1", "campaign_name": "Weekly" },
-        });
-        forwarder.push_accepted(json!({ "events": [event] }).to_string()).await;
-        assert_eq!(forwarder.settled(number).await.accepted, number);
-    };
-    push(1).await;
-    configuration.write();
-    hang_up(&forwarder, READ_AGAIN).await;
-    push(2).await;
-    let tags = |app_group: &[&str]| -> Vec<String> {
-        let others = ["campaign_id:c1", "campaign_name:Weekly"];
-        app_group.iter().chain(&others).map(ToString::to_string).collect()
-    };
-    let sums = BTreeMap::from([
-        (tags(&["app_group_id:g-one", "app_group_name:Acme EMEA"]), 1),
-        (tags(&["app_group_id:g-one"]), 1),
-    ]);
-    assert_eq!(intake.sums_of(KEY), sums);
-    assert!(forwarder.stop().await.success());
+    // Whether the send under the old name is flushed before the file is read, or by that.
+    for interval in ["1s", "10m"] {
+        let intake = Intake::start();
+        let configuration = Configuration::new()
+            .connection("acme", &intake.url(), KEY, &["g-one"])
+            .text("flush.interval", interval);
+        let forwarder = configuration.clone().app_group_name("acme", "g-one", "Acme EMEA").start().await;
+        let push = async |number: u64| {
+            let event = json!({
+                "event_type": "users.messages.email.Send",
+                "id": format!("00000000-0000-4000-8000-{number:012}"),
+                "time": support::unix_now(),
+                "properties": { "app_group_id": "g-one", "campaign_id": "c1", "campaign_name": "Weekly" },
+            });
+            forwarder.push_accepted(json!({ "events": [event] }).to_string()).await;
+            support::eventually("it is counted", async || {
+                let books = forwarder.metrics().await.books();
+                let is_flushed = interval == "10m" || books.pending == 0;
+                (books.accepted + books.pending == number && is_flushed).then_some(())
+            })
+            .await;
+        };
+        push(1).await;
+        configuration.write();
+        hang_up(&forwarder, READ_AGAIN).await;
+        assert_eq!(forwarder.settled(1).await.accepted, 1);
+        push(2).await;
+        assert!(forwarder.stop().await.success());
+        let tags = |app_group: &[&str]| -> Vec<String> {
+            let others = ["campaign_id:c1", "campaign_name:Weekly"];
+            app_group.iter().chain(&others).map(ToString::to_string).collect()
+        };
+        let sums = BTreeMap::from([
+            (tags(&["app_group_id:g-one", "app_group_name:Acme EMEA"]), 1),
+            (tags(&["app_group_id:g-one"]), 1),
+        ]);
+        assert_eq!(intake.sums_of(KEY), sums, "flush.interval {interval}");
+    }
 }
 
 #[tokio::test]

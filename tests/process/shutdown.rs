@@ -1,7 +1,7 @@
 //! How a run ends: what was answered with 200 is counted exactly once over this run and the next, a stop
 //! takes no longer than it may, and the exit status says how it was.
 
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -268,6 +268,53 @@ async fn a_log_and_tables_that_nobody_reads_stop_nothing() {
     assert_eq!(forwarder.admin("/readyz").await.0, 200);
     forwarder.signal("TERM");
     assert_eq!(forwarder.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_books_are_the_last_line_however_late_the_output_is_read() {
+    const CONNECTIONS: usize = 24;
+    let intake = Intake::start();
+    let mut configuration = Configuration::new().text("flush.timeout", "1s");
+    let mut events = String::new();
+    for number in 0..CONNECTIONS {
+        let (name, group) = (format!("dry{number}"), format!("g-{number}"));
+        configuration = configuration
+            .connection(&name, &intake.url(), &format!("key-{number}"), &[&group])
+            .set(&format!("connections.{name}.dry_run"), "true");
+        // A table of its own, of 6 KB: all of them are more than a pipe holds.
+        for send in 0..40 {
+            let long = format!("{send:030}");
+            let event = json!({
+                "event_type": "users.messages.email.Send",
+                "id": format!("00000000-0000-4000-8000-{number:04}{send:08}"),
+                "time": support::unix_now(),
+                "properties": {
+                    "app_group_id": group, "campaign_id": long, "campaign_name": long, "canvas_id": long,
+                    "canvas_name": long, "canvas_step_id": long, "canvas_step_name": long,
+                },
+            });
+            events += &format!("{event}\n");
+        }
+    }
+    let path = configuration.file("events.ndjson", events);
+    let (configuration, mut reader) = configuration.piped_output();
+    let mut forwarder = configuration.spawn(&["run", "--once", "--import", path.to_str().unwrap()]);
+    wait_for_log(&forwarder, "a dry run's table was left out").await;
+    let reading = std::thread::spawn(move || {
+        let mut printed = String::new();
+        reader.read_to_string(&mut printed).map(|_| printed)
+    });
+    forwarder.wait().await;
+    let left_out = logged(&forwarder, "a dry run's table was left out").len();
+    // They hold the pipe open.
+    drop((forwarder, configuration));
+    let printed = reading.join().unwrap().unwrap();
+    let books: Value = serde_json::from_str(printed.lines().next_back().unwrap()).expect("the books");
+    assert_eq!(books["received"], 40 * CONNECTIONS);
+    let tables = (0..CONNECTIONS).filter(|number| printed.contains(&format!("\ndry{number} → "))).count();
+    // One may have been half printed when its time was over.
+    let all = CONNECTIONS..=CONNECTIONS + 1;
+    assert!(all.contains(&(tables + left_out)), "{tables} tables are printed, {left_out} are left out");
 }
 
 #[tokio::test]

@@ -25,7 +25,8 @@ pub(crate) struct Configuration {
     environment: BTreeMap<String, String>,
     standard_input: Vec<u8>,
     wrapper: Option<String>,
-    output: Option<Arc<PipeWriter>>,
+    /// In the place of files, for standard output and standard error.
+    outputs: [Option<Arc<PipeWriter>>; 2],
     push: SocketAddr,
     admin: SocketAddr,
     runs: Arc<AtomicU32>,
@@ -44,7 +45,7 @@ impl Configuration {
             environment: BTreeMap::new(),
             standard_input: Vec::new(),
             wrapper: None,
-            output: None,
+            outputs: [None, None],
             push,
             admin,
             runs: Arc::default(),
@@ -118,7 +119,15 @@ impl Configuration {
         let mut full = writer.try_clone().unwrap();
         // It is full when this blocks; what has not gone in by then comes once somebody reads.
         std::thread::spawn(move || full.write_all(&b"full\n".repeat(20_000)));
-        self.output = Some(Arc::new(writer));
+        let writer = Arc::new(writer);
+        self.outputs = [Some(Arc::clone(&writer)), Some(writer)];
+        (self, reader)
+    }
+
+    /// Gives the process a pipe for standard output, and returns its reader, who has not begun.
+    pub(crate) fn piped_output(mut self) -> (Self, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        self.outputs[0] = Some(Arc::new(writer));
         (self, reader)
     }
 
@@ -192,15 +201,15 @@ impl Configuration {
             .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"))
             .envs(&self.environment)
             .stdin(self.pipe())
-            .stdout(self.output(&stdout))
-            .stderr(self.output(&stderr));
+            .stdout(self.output(0, &stdout))
+            .stderr(self.output(1, &stderr));
         let child = children::spawn(program).unwrap();
         Forwarder { child, configuration: self.clone(), client: super::client(None), stdout, stderr }
     }
 
-    fn output(&self, path: &Path) -> Stdio {
+    fn output(&self, number: usize, path: &Path) -> Stdio {
         let file = File::create(path).unwrap();
-        self.output.as_ref().map_or_else(|| file.into(), |pipe| pipe.try_clone().unwrap().into())
+        self.outputs[number].as_ref().map_or_else(|| file.into(), |pipe| pipe.try_clone().unwrap().into())
     }
 
     fn program(&self) -> Command {

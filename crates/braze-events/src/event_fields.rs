@@ -1,8 +1,6 @@
 //! What is picked out of one event, whatever it was written in: its keys, which of two values wins, and what
 //! the event is worth.
 
-use std::num::{IntErrorKind, ParseIntError};
-
 use super::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
 use crate::Origin;
 use crate::app_group;
@@ -344,15 +342,16 @@ pub(super) fn parse_u64(digits: &[u8]) -> Option<u64> {
 
 /// An exponent; one that is beyond all bounds is at the bound.
 fn parse_exponent(text: &[u8]) -> Option<i32> {
-    let parsed = std::str::from_utf8(text).ok()?.parse();
-    parsed.map_or_else(
-        |error: ParseIntError| match error.kind() {
-            IntErrorKind::PosOverflow => Some(i32::MAX),
-            IntErrorKind::NegOverflow => Some(i32::MIN),
-            _ => None,
-        },
-        Some,
-    )
+    let (is_negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    // `parse` says that a number is too large before it has seen all of it.
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let bound = if is_negative { i32::MIN } else { i32::MAX };
+    Some(std::str::from_utf8(text).ok()?.parse().unwrap_or(bound))
 }
 
 /// A decimal number without a sign, as JSON writes it, with its fraction cut off.
@@ -418,6 +417,10 @@ mod tests {
             ("1e", None),
             ("1.5.5", None),
             ("0x10", None),
+            ("0e7000000000000[9", None),
+            ("1e-99999999999 ", None),
+            ("1e+", None),
+            ("1e+-5", None),
             ("2026-11-27T00:00:00Z", None),
         ] {
             assert_eq!(parse_decimal(number.as_bytes()), seconds, "{number}");

@@ -39,8 +39,8 @@ fn points(payload: &Payload) -> Vec<(String, Value)> {
 fn a_payload_that_is_inside_is_sent_as_it_is() {
     let whole = payload(&[("a", &[(NOW - 10, &[3])])]);
     let body = whole.body.clone();
-    let Rechecked { payload, late, early, own } = recheck(whole, &window(Late::Drop), NOW + 30);
-    assert_eq!((payload.unwrap().body, late, early, own), (body, 0, 0, 0));
+    let Rechecked { payload, sends, own } = recheck(whole, &window(Late::Drop), NOW + 30);
+    assert_eq!((payload.unwrap().body, sends, own), (body, LeftOut::default(), LeftOut::default()));
 }
 
 #[test]
@@ -55,13 +55,13 @@ fn only_the_points_that_are_outside_are_left_out_and_each_is_booked() {
         recheck(whole, &window(late), NOW + 700)
     };
     let dropped = of(Late::Drop);
-    assert_eq!((dropped.late, dropped.early), (11, 20));
+    assert_eq!(dropped.sends, LeftOut { late: 11, early: 20 });
     let left = dropped.payload.unwrap();
     assert_eq!((left.sends, left.series, left.times), (5, 2, Times::at(NOW)));
     assert_eq!(points(&left), [(String::new(), json!([[NOW, [1]]])), ("a".into(), json!([[NOW, [5]]]))]);
 
     let restamped = of(Late::Restamp);
-    assert_eq!((restamped.late, restamped.early), (0, 0));
+    assert_eq!(restamped.sends, LeftOut::default());
     let left = restamped.payload.unwrap();
     assert_eq!((left.sends, left.series), (36, 4));
     assert_eq!(left.times, Times { oldest: NOW, newest: NOW + 700 });
@@ -81,10 +81,13 @@ fn restamped_points_of_one_series_become_one_point() {
 fn a_clock_that_was_set_leaves_nothing_and_books_everything() {
     let whole = || payload(&[("a", &[(NOW, &[2])]), ("b", &[(NOW, &[1 << 24, 1])])]);
     let all = (1 << 24) + 3;
-    for (now, late, early) in [(NOW + DAY + 3, all, 0), (NOW - DAY, 0, all)] {
+    for (now, [sends, own]) in [
+        (NOW + DAY + 3, [all, 1].map(|late| LeftOut { late, early: 0 })),
+        (NOW - DAY, [all, 1].map(|early| LeftOut { late: 0, early })),
+    ] {
         let rechecked = recheck(whole(), &window(Late::Drop), now);
         assert!(rechecked.payload.is_none());
-        assert_eq!((rechecked.late, rechecked.early, rechecked.own), (late, early, 1));
+        assert_eq!((rechecked.sends, rechecked.own), (sends, own));
     }
 }
 
@@ -102,7 +105,7 @@ fn a_heartbeat_that_is_left_out_is_no_point_of_the_books() {
     };
     let left_out = recheck(heartbeats(), &window(Late::Drop), NOW + DAY);
     assert!(left_out.payload.is_none());
-    assert_eq!((left_out.late, left_out.early, left_out.own), (0, 0, 0));
+    assert_eq!((left_out.sends, left_out.own), (LeftOut::default(), LeftOut::default()));
     let restamped = recheck(heartbeats(), &window(Late::Restamp), NOW + DAY);
-    assert_eq!((points(&restamped.payload.unwrap()).len(), restamped.own), (1, 0));
+    assert_eq!((points(&restamped.payload.unwrap()).len(), restamped.own), (1, LeftOut::default()));
 }
