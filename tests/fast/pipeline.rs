@@ -589,19 +589,24 @@ async fn what_waits_for_its_turn_when_acknowledgements_end_is_not_sent_and_what_
     assert!(books.balance());
 }
 
+/// Acknowledgements end while a flush of 40 sends is on its way and ten more are counted.
+async fn end_acknowledging_beside_a_flush(queue: FakeQueue, intake: Arc<FakeIntake>, stats: Arc<Stats>) {
+    eventually("the flush is on its way", || intake.requests("a") + intake.requests("b") == 2).await;
+    queue.push(bodies(5).remove(4));
+    eventually("all are counted", || stats.snapshot().counted() == 50).await;
+    queue.end_acknowledging();
+}
+
 #[tokio::test]
 async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_possible() {
-    let settings = long_between_flushes();
-    let mut rig = Rig::of_two(settings);
+    let mut rig = Rig::of_two(long_between_flushes());
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let gate = rig.shut();
-    let (failing, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
+    let ending =
+        end_acknowledging_beside_a_flush(queue.clone(), Arc::clone(&rig.intake), Arc::clone(&rig.stats));
     let mut watching = JoinSet::new();
     watching.spawn(async move {
-        eventually("the flush is on its way", || intake.requests("a") + intake.requests("b") == 2).await;
-        failing.push(bodies(5).remove(4));
-        eventually("all are counted", || stats.snapshot().counted() == 50).await;
-        failing.end_acknowledging();
+        ending.await;
         gate.add_permits(1000);
     });
     let ended =
@@ -617,14 +622,12 @@ async fn a_stop_because_nothing_can_be_acknowledged_drops_only_what_has_no_answe
     let mut rig = Rig::of_two(PipelineSettings { flush_timeout, shutdown_timeout, ..long_between_flushes() });
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let _never_opened = rig.shut();
-    let (failing, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
     let mut watching = JoinSet::new();
-    watching.spawn(async move {
-        eventually("the flush is on its way", || intake.requests("a") + intake.requests("b") == 2).await;
-        failing.push(bodies(5).remove(4));
-        eventually("all are counted", || stats.snapshot().counted() == 50).await;
-        failing.end_acknowledging();
-    });
+    watching.spawn(end_acknowledging_beside_a_flush(
+        queue.clone(),
+        Arc::clone(&rig.intake),
+        Arc::clone(&rig.stats),
+    ));
     let log = Log::default();
     let logging = log.keep();
     let run = rig.pipeline.run(&mut queue, &mut rig.commanded);
