@@ -20,7 +20,7 @@ const IO: [&str; 27] = [
     "crates/admin-api/client",
     "crates/braze-rest/client",
     "crates/datadog-points/client",
-    "crates/dns-lookup",
+    "crates/http-client",
     "crates/event-lanes/clock",
     "crates/event-lanes/lib",
     "crates/event-queues/content",

@@ -4,8 +4,8 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use dns_lookup::Proxies;
-use reqwest::{Response, StatusCode, Url, redirect, retry};
+use http_client::{Proxies, read_up_to};
+use reqwest::{StatusCode, Url, redirect, retry};
 use serde::de::DeserializeOwned;
 
 use crate::format::harmless;
@@ -14,7 +14,7 @@ use crate::{History, HistoryObject, HistoryQuery, SearchAnswer, Status};
 /// Bytes of an answer; with 500 connections it has half a million.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes of the reason that are kept where the answer is not one of a forwarder.
+/// How long a reason may be; a longer one is none of a forwarder's, and is left out.
 const REASON_BYTES_MAX: usize = 8 << 10;
 
 /// Why there is no answer, in one line that names the path. A terminal obeys no character of it, whoever answered.
@@ -173,19 +173,22 @@ impl Client {
             url.query_pairs_mut().extend_pairs(query);
         }
         let failed = |error| ClientError::new(format!("{path}: {}", self.reason(&error)));
-        let answer = self.http.get(url).send().await.map_err(failed)?;
-        let status = answer.status();
+        let mut answer = self.http.get(url).send().await.map_err(failed)?;
+        let (status, mut body) = (answer.status(), Vec::new());
         if status != StatusCode::OK {
-            let reason = read(answer, REASON_BYTES_MAX).await.map_err(failed)?.unwrap_or_default();
-            let reason = String::from_utf8_lossy(&reason);
+            if !read_up_to(&mut answer, &mut body, REASON_BYTES_MAX).await.map_err(failed)? {
+                body.clear();
+            }
+            let reason = String::from_utf8_lossy(&body);
             // A proxy's page has many lines.
             let words: Vec<&str> = reason.split_whitespace().collect();
             let reason = format!("{path}: status {} {}", status.as_u16(), words.join(" "));
             return Err(ClientError::new(reason.trim_end().to_owned()));
         }
-        read(answer, ANSWER_BYTES_MAX).await.map_err(failed)?.ok_or_else(|| {
-            ClientError::new(format!("{path}: the answer has more than {} MiB", ANSWER_BYTES_MAX >> 20))
-        })
+        if read_up_to(&mut answer, &mut body, ANSWER_BYTES_MAX).await.map_err(failed)? {
+            return Ok(body);
+        }
+        Err(ClientError::new(format!("{path}: the answer has more than {} MiB", ANSWER_BYTES_MAX >> 20)))
     }
 
     fn reason(&self, error: &reqwest::Error) -> String {
@@ -205,18 +208,6 @@ pub fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// The body of an answer; `None`: it is longer than `bytes_max`.
-async fn read(mut answer: Response, bytes_max: usize) -> reqwest::Result<Option<Vec<u8>>> {
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        if body.len() + chunk.len() > bytes_max {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body))
 }
 
 /// The last cause, which says most in one line.

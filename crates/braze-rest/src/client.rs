@@ -6,9 +6,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dns_lookup::{Patient, Proxies, Resolver, is_loopback, is_of_proxy, sentence};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
-use reqwest::{Url, redirect, retry};
+use http_client::{
+    Proxies, Resolver, client_builder, connect_timeout, is_loopback, is_of_proxy, read_up_to, sentence,
+};
+use reqwest::Url;
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::answer::{self, CampaignDay, CanvasSeries, ListedObject};
 use crate::{Endpoint, RestError, RestKey, SetupError};
@@ -61,30 +63,20 @@ impl BrazeClient {
             HeaderValue::try_from(format!("Bearer {}", key.expose())).map_err(|_| SetupError::Key)?;
         authorization.set_sensitive(true);
         let accepted = HeaderValue::from_static("application/json");
-        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
-        let plain = HeaderValue::from_static("identity");
-        let headers = [(AUTHORIZATION, authorization), (ACCEPT, accepted), (ACCEPT_ENCODING, plain)];
-        let headers = HeaderMap::from_iter(headers);
-        // A second client in one process finds the same provider installed.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization), (ACCEPT, accepted)]);
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| SetupError::Threads(error.to_string()))?;
-        let http = reqwest::Client::builder()
-            .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout / 2 })
+        let client = |error: reqwest::Error| SetupError::Client(sentence(&error));
+        let mut http = client_builder(&Arc::new(resolver), &proxies, user_agent, timeout)
+            .map_err(client)?
             .default_headers(headers)
             .timeout(timeout)
-            .connect_timeout(connect_timeout(timeout))
-            .pool_idle_timeout(IDLE_MAX)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .user_agent(user_agent);
-        let mut http = proxies.apply(http).map_err(|error| SetupError::Client(sentence(&error)))?;
+            .pool_idle_timeout(IDLE_MAX);
         if base.scheme() == "http" {
             // Without TLS there is no need to read the system's certificates, or to have any.
             http = http.tls_certs_only([]);
         }
-        let http = http.build().map_err(|error| SetupError::Client(sentence(&error)))?;
+        let http = http.build().map_err(client)?;
         Ok(Self { http, base, proxies, key, timeout })
     }
 
@@ -161,22 +153,17 @@ impl BrazeClient {
         let mut answer = self.http.get(url).send().await.map_err(|error| unreachable(self.reason(&error)))?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let mut body = Vec::new();
-        loop {
-            match answer.chunk().await {
-                Ok(None) => break,
-                Ok(Some(chunk)) if body.len() + chunk.len() <= ANSWER_BYTES_MAX => {
-                    body.extend_from_slice(&chunk);
-                }
-                Ok(Some(_)) => {
-                    let reason = format!("it has more than {} MiB", ANSWER_BYTES_MAX >> 20);
-                    return Err(RestError::Incomplete { endpoint, reason });
-                }
-                // The status explains it already.
-                Err(_) if status != 200 => break,
-                Err(error) => {
-                    let reason = format!("it broke off ({})", self.reason(&error));
-                    return Err(RestError::Incomplete { endpoint, reason });
-                }
+        match read_up_to(&mut answer, &mut body, ANSWER_BYTES_MAX).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let reason = format!("it has more than {} MiB", ANSWER_BYTES_MAX >> 20);
+                return Err(RestError::Incomplete { endpoint, reason });
+            }
+            // The status explains it already.
+            Err(_) if status != 200 => {}
+            Err(error) => {
+                let reason = format!("it broke off ({})", self.reason(&error));
+                return Err(RestError::Incomplete { endpoint, reason });
             }
         }
         match status::error(endpoint, status, &headers, &body) {
@@ -222,11 +209,6 @@ impl BrazeClient {
             RestError::RateLimited { .. } | RestError::Failed { .. } => error,
         })
     }
-}
-
-/// How long a connection may take, with TLS, of the time of a whole request.
-fn connect_timeout(request: Duration) -> Duration {
-    request / 4 * 3
 }
 
 fn shortened(text: &str) -> String {

@@ -120,7 +120,7 @@ pub enum SetupError {
     Threads(String),
     /// A proxy of the environment can't be used.
     #[error(transparent)]
-    Proxy(dns_lookup::ProxyError),
+    Proxy(http_client::ProxyError),
     /// TLS could not be set up.
     #[error(
         "the HTTP client towards Braze could not be made: {0}; are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?"

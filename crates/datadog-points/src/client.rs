@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::payload::Payload;
 use crate::site::Site;
 
-pub use dns_lookup::{LookUp, LookUpError, Proxies, ProxyError, Resolver, sentence};
+pub use http_client::{LookUp, LookUpError, Proxies, ProxyError, Resolver, sentence};
 
 pub use self::network::{HttpError, Network};
 pub use self::validate::KeyValidator;
@@ -165,7 +165,7 @@ impl HttpIntake {
     fn failed(&self, base_url: &str, error: &reqwest::Error) -> Outcome {
         let reason = reason(error);
         if reason == FailureReason::Timeout && error.is_connect() {
-            let within = network::connect_timeout(self.settings.timeout);
+            let within = http_client::connect_timeout(self.settings.timeout);
             let way = self.network.proxy_variable(base_url).map_or_else(
                 || "firewall, proxy".to_owned(),
                 |variable| format!("or is it the proxy that {variable} names"),

@@ -134,7 +134,7 @@ impl Site {
             return false;
         };
         let (host, _) = split_port(rest.split('/').next().unwrap_or_default());
-        !dns_lookup::is_loopback(host)
+        !http_client::is_loopback(host)
     }
 
     /// Whether it is one of Datadog's own sites, instead of a proxy or a test server.

@@ -69,15 +69,8 @@ pub(super) async fn outcome(mut answer: reqwest::Response, key: &[u8], left: Dur
 /// The beginning of a body, as far as it comes in time.
 async fn beginning(answer: &mut reqwest::Response, bytes_max: usize, wait: Duration) -> Vec<u8> {
     let mut body = Vec::new();
-    let read = async {
-        while body.len() < bytes_max {
-            match answer.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk[..chunk.len().min(bytes_max - body.len())]),
-                Ok(None) | Err(_) => break,
-            }
-        }
-    };
-    // The bytes that have come by then are kept.
+    let read = http_client::read_up_to(answer, &mut body, bytes_max);
+    // What has come by then is kept, and what came before the connection broke off.
     let _elapsed = tokio::time::timeout(wait, read).await;
     body
 }

@@ -4,12 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use crate::outcome::PROXY;
-use dns_lookup::{Patient, Proxies, ProxyError, Resolver, is_of_proxy, sentence};
+use http_client::{Proxies, ProxyError, Resolver, client_builder, is_of_proxy, sentence};
 
 /// The advice where there are no root certificates.
 const CERTIFICATES: &str = "are the system's root certificates installed (ca-certificates), or is SSL_CERT_FILE set to a bundle of them?";
@@ -114,31 +113,16 @@ impl Network {
         idle_connections_max: usize,
     ) -> Result<reqwest::Client, HttpError> {
         let error = |error: reqwest::Error| HttpError::Client(sentence(&error));
-        // The look-up gets half of the time, and each of several addresses its share of three quarters, so that a dead
-        // address or name server leaves time for the request.
-        let names = Patient { resolver: Arc::clone(&self.resolver), wait_max: timeout / 2 };
-        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
-        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        let builder = reqwest::Client::builder()
-            .default_headers(plain)
+        client_builder(&self.resolver, &self.proxies, self.user_agent, timeout)
+            .map_err(error)?
             .tls_backend_preconfigured(self.tls.clone())
-            .dns_resolver(names)
-            .connect_timeout(connect_timeout(timeout))
             .tcp_keepalive(KEEPALIVE)
             .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
             .tcp_keepalive_retries(KEEPALIVE_RETRIES)
             .tcp_user_timeout(None)
             .pool_idle_timeout(idle_max)
             .pool_max_idle_per_host(idle_connections_max)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(self.user_agent);
-        self.proxies.apply(builder).map_err(error)?.build().map_err(error)
+            .build()
+            .map_err(error)
     }
-}
-
-/// How long a connection may take, with TLS, of the time of a whole request.
-pub(super) fn connect_timeout(request: Duration) -> Duration {
-    request / 4 * 3
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue};
 
 use self::answer::RegistryAnswer;
 use super::Lookup;
 use crate::Secret;
 use crate::kafka::SchemaIds;
 use crate::kafka::client::frame::{SchemaKey, hyphened};
-use dns_lookup::{Patient, Proxies, ProxyError, Resolver, is_loopback, sentence};
+use http_client::{
+    Proxies, ProxyError, Resolver, client_builder, connect_timeout, is_loopback, read_up_to, sentence,
+};
 
 mod answer;
 
@@ -119,30 +121,22 @@ impl SchemaRegistry {
             return Err(RegistrySetupError::Credentials);
         }
         let accepted = HeaderValue::from_static("application/vnd.schemaregistry.v1+json, application/json");
-        // Without it any coding would be acceptable, by RFC 9110, section 12.5.3.
-        let plain = HeaderValue::from_static("identity");
-        let mut headers = HeaderMap::from_iter([(ACCEPT, accepted), (ACCEPT_ENCODING, plain)]);
+        let mut headers = HeaderMap::from_iter([(ACCEPT, accepted)]);
         if let Some(auth) = auth {
             headers.insert(AUTHORIZATION, authorization(auth.expose().trim())?);
         }
-        // A second client in one process finds the same provider installed.
-        let _installed_before = rustls::crypto::ring::default_provider().install_default();
         // With threads of its own: where there is none left, a look-up by another would panic.
         let resolver = Resolver::start().map_err(|error| RegistrySetupError::Threads(error.to_string()))?;
         let proxies = Proxies::towards(&base).map_err(RegistrySetupError::Proxy)?;
-        let client = reqwest::Client::builder()
-            .dns_resolver(Patient { resolver: Arc::new(resolver), wait_max: timeout })
+        let client = |error: reqwest::Error| RegistrySetupError::Client(sentence(&error));
+        let client = client_builder(&Arc::new(resolver), &proxies, user_agent, timeout)
+            .map_err(client)?
             .default_headers(headers)
             .timeout(timeout)
-            .connect_timeout(timeout)
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(1)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent(user_agent);
-        let client = proxies.apply(client).and_then(reqwest::ClientBuilder::build);
-        let client = client.map_err(|error| RegistrySetupError::Client(sentence(&error)))?;
+            .build()
+            .map_err(client)?;
         let (address, has_credentials) = (without_user(&base), has_user || auth.is_some());
         Ok(Self { client, api: api_of(&base), base, ids, address, has_credentials, timeout })
     }
@@ -216,18 +210,18 @@ impl SchemaRegistry {
         let mut response = self.client.get(url).send().await.map_err(|error| self.told(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.told(&error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_BYTES_MAX {
-                let answer = RegistryAnswer { status, headers, body, is_whole: false };
-                return if answer.is_schema() { Ok(answer) } else { Err(too_long("its answer")) };
-            }
-        }
-        Ok(RegistryAnswer { status, headers, body, is_whole: true })
+        let read = read_up_to(&mut response, &mut body, ANSWER_BYTES_MAX).await;
+        let is_whole = read.map_err(|error| self.told(&error))?;
+        let answer = RegistryAnswer { status, headers, body, is_whole };
+        if is_whole || answer.is_schema() { Ok(answer) } else { Err(too_long("its answer")) }
     }
 
     fn told(&self, error: &reqwest::Error) -> String {
-        if error.is_timeout() { format!("no answer within {:?}", self.timeout) } else { sentence(error) }
+        match error.is_timeout() {
+            true if error.is_connect() => format!("no connection within {:?}", connect_timeout(self.timeout)),
+            true => format!("no answer within {:?}", self.timeout),
+            false => sentence(error),
+        }
     }
 }
 

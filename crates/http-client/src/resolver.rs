@@ -3,38 +3,19 @@
 //! The system is asked (`getaddrinfo`), because only it respects `/etc/hosts`, `nsswitch.conf`, search domains and their
 //! substitutes in a container or a VPN. Such a call lasts as long as `resolv.conf` lets it and can't be cancelled, so it
 //! must not share threads with other work: many of them would block every thread that unpacks bodies.
-//!
-//! The proxies of the environment are read here, too, in one way for all clients: see [`Proxies`].
-//!
-//! ```
-//! use std::sync::Arc;
-//! use std::time::Duration;
-//!
-//! use dns_lookup::{Patient, Resolver};
-//!
-//! // One for the process; each client waits for as long as it likes.
-//! let resolver = Arc::new(Resolver::start()?);
-//! let patient = Patient { resolver, wait_max: Duration::from_secs(2) };
-//! let client = reqwest::Client::builder().dns_resolver(patient);
-//! # drop(client);
-//! # Ok::<(), std::io::Error>(())
-//! ```
 
-mod proxies;
 mod threads;
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 
-pub use self::proxies::{Proxies, ProxyError, is_of_proxy};
 use self::threads::LookUpThreads;
 
 /// Threads for hosts that were found the last time, or are new.
@@ -66,28 +47,6 @@ const SLOW: Duration = Duration::from_secs(1);
 
 /// How often a caller who waits looks for threads that hang.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
-/// Why a request failed, with its causes, a [`LookUpError`] among others; without the URL that reqwest adds, which may hold
-/// a secret.
-#[must_use]
-pub fn sentence(error: &reqwest::Error) -> String {
-    let mut sentence =
-        if error.is_connect() { "connecting failed".to_owned() } else { "no usable answer".to_owned() };
-    let mut source = error.source();
-    while let Some(cause) = source {
-        sentence.push_str(": ");
-        sentence.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    sentence
-}
-
-/// Whether a host, as it stands in a URL, is this machine, as far as that is certain without a look-up.
-#[must_use]
-pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
 
 /// Asks the system for the addresses of a host; it may block. A port is 0.
 pub type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
