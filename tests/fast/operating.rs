@@ -337,3 +337,18 @@ fn what_is_said_of_rotating_begins_with_where_a_new_file_is_not_seen() {
         assert!(text.contains("\"Secrets in files\""), "{file} does not say where files are not seen");
     }
 }
+
+/// What a disk has to hold is told on several pages; how much it is, a test of `crates/event-queues` measures.
+#[test]
+fn every_page_says_the_same_of_the_disk_for_the_objects_of_buckets() {
+    for (page, of) in [
+        ("docs/limits.md", "| objects remembered |"),
+        ("docs/operating.md", "`objects-v1.redb`, in `queue.storage.state_directory`"),
+        ("docs/configuration.md", "| `queue.storage.state_directory` |"),
+        ("docs/queues.md", "a record of"),
+    ] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let line = text.lines().find(|line| line.contains(of)).unwrap_or_else(|| panic!("{page}: no {of}"));
+        assert!(line.to_lowercase().contains("half a kilobyte"), "{page}: {line}");
+    }
+}
