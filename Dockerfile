@@ -1,10 +1,13 @@
 # syntax=docker/dockerfile:1
 #
 #   docker build -t braze-datadog .
-#   docker run -v ./braze-datadog.toml:/etc/braze-datadog/braze-datadog.toml:ro \
+#   docker run -v ./braze-datadog:/etc/braze-datadog:ro \
 #              -v braze-datadog:/var/lib/braze-datadog \
 #              -p 127.0.0.1:8081:8081 braze-datadog
 #   docker run … braze-datadog check                any other subcommand
+#
+# In the directory lie braze-datadog.toml and the files that it names. Mounted each by itself, they would stay the old ones where others are
+# moved over them (docs/operating.md, "Secrets in files").
 #
 # Push from outside the container needs `push.listen = "0.0.0.0:8080"`, a `push.token_file`, and `-p 8080:8080`. Files with
 # secrets have to be readable by user 65532 (`chown 65532 tokens`, mode 400); keys of a bucket may come by `--env-file`.

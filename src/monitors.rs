@@ -237,12 +237,59 @@ impl Monitor {
 /// Trouble of the forwarder that its [own metrics](crate::pipeline::forwarder_metrics) show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwarderTrouble {
+    /// It took no events, all through the window.
+    NotReady,
     /// More sends than this were dropped in the window, for a connection and a reason.
     Drops(u64),
     /// More events than this waited in the queue, all through the window.
     Queue(u64),
     /// The oldest object of a bucket that waits was this many seconds behind the newest, all through the window.
     BucketLag(u64),
+    /// Something of its configuration was refused, all through the window.
+    Configuration,
+}
+
+impl ForwarderTrouble {
+    /// The usual name of its monitor, what is queried, and the threshold of the query.
+    ///
+    /// The minimum of a maximum is what never fell below that, and the other way round. No tag tells one forwarder from
+    /// another, so the space aggregation is that which shows the one in trouble.
+    fn watched(self, window: AlertWindow) -> (&'static str, String, u64) {
+        let highest = |metric: &str| format!("max:{metric}{{*}}");
+        match self {
+            ForwarderTrouble::NotReady => {
+                let series = format!("min:{}{{*}}", forwarder_metrics::READY);
+                ("[Braze] The forwarder takes no events", format!("max({window}):{series} < 1"), 1)
+            }
+            ForwarderTrouble::Drops(sends) => {
+                let metric = forwarder_metrics::SENDS_DROPPED;
+                let series = format!("sum:{metric}{{*}} by {{connection,reason}}.as_count()");
+                ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
+            }
+            ForwarderTrouble::Queue(events) => {
+                // What is taken and not flushed does not wait.
+                let series = highest(forwarder_metrics::QUEUE_WAITING);
+                (
+                    "[Braze] Events wait in the forwarder's queue",
+                    format!("min({window}):{series} > {events}"),
+                    events,
+                )
+            }
+            ForwarderTrouble::BucketLag(seconds) => {
+                let series = highest(forwarder_metrics::STORAGE_LAG);
+                (
+                    "[Braze] The forwarder lags behind its bucket",
+                    format!("min({window}):{series} > {seconds}"),
+                    seconds,
+                )
+            }
+            ForwarderTrouble::Configuration => {
+                let refused = [forwarder_metrics::RELOAD_REFUSED, forwarder_metrics::CONNECTIONS_REFUSED];
+                let series = refused.map(highest).join(" + ");
+                ("[Braze] The forwarder's configuration is refused", format!("min({window}):{series} > 0"), 0)
+            }
+        }
+    }
 }
 
 /// The monitor that alerts on the forwarder's trouble.
@@ -252,30 +299,7 @@ pub fn of_forwarder(
     name: Option<&str>,
     notify: &[String],
 ) -> Value {
-    let (usual, query, threshold) = match trouble {
-        ForwarderTrouble::Drops(sends) => {
-            let metric = forwarder_metrics::SENDS_DROPPED;
-            let series = format!("sum:{metric}{{*}} by {{connection,reason}}.as_count()");
-            ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
-        }
-        ForwarderTrouble::Queue(events) => {
-            // The minimum of the maximum: never fewer waited. What is taken and not flushed does not wait.
-            let series = format!("max:{}{{*}}", forwarder_metrics::QUEUE_WAITING);
-            (
-                "[Braze] Events wait in the forwarder's queue",
-                format!("min({window}):{series} > {events}"),
-                events,
-            )
-        }
-        ForwarderTrouble::BucketLag(seconds) => {
-            let series = format!("max:{}{{*}}", forwarder_metrics::STORAGE_LAG);
-            (
-                "[Braze] The forwarder lags behind its bucket",
-                format!("min({window}):{series} > {seconds}"),
-                seconds,
-            )
-        }
-    };
+    let (usual, query, threshold) = trouble.watched(window);
     let mut monitor = json!({
         "name": name.unwrap_or(usual),
         "type": "query alert",
@@ -289,7 +313,7 @@ pub fn of_forwarder(
             "include_tags": true,
             "notify_audit": false,
             "renotify_interval": 60,
-            // Without drops there are no points. The heartbeat shows whether the forwarder runs at all.
+            // Without drops there are no points of them. The heartbeat shows whether the forwarder runs at all.
             "on_missing_data": "resolve",
         },
     });

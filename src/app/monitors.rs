@@ -126,10 +126,19 @@ fn of_trouble(
         }
         _ => {}
     }
+    if matches!(what, Forwarder::Ready | Forwarder::Configuration) && arguments.max.is_some() {
+        return Err(Failure::failed(
+            "--max goes with --forwarder drops|queue|bucket-lag: of the others anything is too much",
+        ));
+    }
+    // Longer than the time between two points, or it would alert and recover at each.
+    let few_flushes = flushes(configured, 5);
     let (trouble, default) = match what {
+        Forwarder::Ready => (ForwarderTrouble::NotReady, &*few_flushes),
         Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), "10m"),
         Forwarder::Queue => (ForwarderTrouble::Queue(arguments.max.unwrap_or(QUEUE_DEPTH)), "30m"),
         Forwarder::BucketLag => (ForwarderTrouble::BucketLag(arguments.max.unwrap_or(BUCKET_LAG)), "30m"),
+        Forwarder::Configuration => (ForwarderTrouble::Configuration, &*few_flushes),
     };
     if let ForwarderTrouble::Queue(height) | ForwarderTrouble::BucketLag(height) = trouble
         && height >= VALUE_MAX
@@ -141,6 +150,12 @@ fn of_trouble(
     }
     let window = read("--window", arguments.window.as_deref().unwrap_or(default), AlertWindow::of_threshold)?;
     Ok(of_forwarder(trouble, window, arguments.name.as_deref(), &arguments.notify))
+}
+
+/// The time of three flushes, in whole minutes, and not less than `least` of them.
+fn flushes(configured: Option<&(Config, Connection)>, least: u64) -> String {
+    let interval = configured.map_or(0, |(config, _)| config.aggregate.flush_interval.as_secs());
+    format!("{}m", (3 * interval).div_ceil(60).max(least))
 }
 
 fn of_silence(
@@ -161,8 +176,7 @@ fn of_silence(
         ));
     }
     // Three beats may be missing before it alerts; 10 minutes at least, so that a restart does not alert.
-    let interval = configured.map_or(0, |(config, _)| config.aggregate.flush_interval.as_secs());
-    let default = format!("{}m", (3 * interval).div_ceil(60).max(10));
+    let default = flushes(configured, 10);
     let window =
         read("--window", arguments.window.as_deref().unwrap_or(&default), AlertWindow::of_threshold)?;
     let connection = connection.map(|connection| &*connection.name);
@@ -289,7 +303,8 @@ fn subject(arguments: &MonitorsArguments, filters: &[Filter]) -> Result<Subject,
         (Some(_), Some(_)) => Err(Failure::failed("--every goes without a name or id")),
         (None, None) => Err(Failure::failed(
             "say what is watched: --campaign NAME, --canvas NAME, --step NAME (or their ids: --campaign-id ID, …), \
-             --every campaign|canvas|step, --heartbeat, or --forwarder drops|queue|bucket-lag",
+             --every campaign|canvas|step, --heartbeat, or --forwarder \
+             ready|drops|queue|bucket-lag|configuration",
         )),
     }
 }

@@ -194,6 +194,16 @@ fn write_surge(text: &mut String, monitor: &Monitor) -> std::fmt::Result {
 pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notify: &[String]) -> String {
     let window = window.phrase();
     let text = match trouble {
+        ForwarderTrouble::NotReady => format!(
+            "{{{{#is_alert}}}}\nAll through the last {window} the forwarder, or one of several, took no events: what is pushed is \
+             answered 503, and Kafka or the bucket is not read. Braze and Kafka keep what is not taken; after an hour Datadog takes \
+             it no more, and after five days of it Braze disables the connector.\n{{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe \
+             forwarder takes events again.\n{{{{/is_recovery}}}}\n\n\
+             1. **Why?** `GET /readyz` on the admin port says it: the queue is full or can't be written, or the broker, the schema \
+             registry or the bucket can't be used.\n\
+             2. **Which one?** No tag tells one forwarder from another: ask each.\n\
+             3. **The heartbeat goes on** meanwhile, and no send is dropped by it: no other monitor tells of this.\n"
+        ),
         ForwarderTrouble::Drops(allowed) => format!(
             "{{{{#is_alert}}}}\nThe forwarder dropped {{{{value}}}} sends of connection {{{{connection.name}}}} in the last \
              {window}: {{{{reason.name}}}} (allowed are {allowed}). They are never sent again: every number of sends below this \
@@ -225,6 +235,16 @@ pub(super) fn of_forwarder(trouble: ForwarderTrouble, window: AlertWindow, notif
              2. **Is it a peak?** `braze.forwarder.queue_depth` is how many objects wait: it does not grow beyond some hundreds, \
              for listing waits for reading.\n\
              3. **Is Datadog slow?** `braze.forwarder.flush_milliseconds` is the time from a cut to its last answer.\n"
+        ),
+        ForwarderTrouble::Configuration => format!(
+            "{{{{#is_alert}}}}\nAll through the last {window} something of the forwarder's configuration was refused: itself, files \
+             of the push port, or that of connections.\n{{{{/is_alert}}}}{{{{#is_recovery}}}}\nThe forwarder's configuration is \
+             taken over again.\n{{{{/is_recovery}}}}\n\n\
+             1. **What is wrong?** `braze-datadog check` says it, and so do `/status` and the ERROR lines in the forwarder's log.\n\
+             2. **Is it a connection?** `braze.forwarder.connections_refused` is how many: one goes on as it was until the next start, \
+             or it is left out and its sends are dropped, as `connection_refused_configuration`.\n\
+             3. **Is it all of it?** With `braze.forwarder.config_reload_refused` 1 the old configuration, or what was read of the push \
+             port's files before, is in force until the next start, which the new one would fail.\n"
         ),
     };
     sign(text, notify)

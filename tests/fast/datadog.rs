@@ -11,13 +11,14 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use braze_datadog::pipeline::forwarder_metrics;
 use jsonschema::Validator;
 use query::Alert;
 use rules::{check_dashboard, check_monitor, emitted, scraped};
 use serde_json::{Value, json};
 
 /// The monitors that ship, and the command that prints each.
-const MONITORS: [(&str, &[&str]); 7] = [
+const MONITORS: [(&str, &[&str]); 9] = [
     (
         "monitor-campaign-sends-too-few.json",
         &["--campaign", "Weekly newsletter", "--min", "1000", "--window", "1w"],
@@ -31,9 +32,11 @@ const MONITORS: [(&str, &[&str]); 7] = [
         &["--every", "step", "--rise", "5000", "--window", "1h", "--before", "1d"],
     ),
     ("monitor-heartbeat.json", &["--heartbeat"]),
+    ("monitor-forwarder-takes-no-events.json", &["--forwarder", "ready"]),
     ("monitor-forwarder-drops-sends.json", &["--forwarder", "drops"]),
     ("monitor-forwarder-queue-is-long.json", &["--forwarder", "queue"]),
     ("monitor-forwarder-bucket-lags.json", &["--forwarder", "bucket-lag"]),
+    ("monitor-forwarder-configuration-is-refused.json", &["--forwarder", "configuration"]),
 ];
 
 fn shipped(name: &str) -> String {
@@ -148,6 +151,41 @@ fn the_monitor_on_the_heartbeat_names_each_line_that_tells_of_a_heartbeat_droppe
         assert!(settle.contains(literal), "no line of the log has {literal} any more");
         assert!(monitor["message"].as_str().unwrap().contains(line), "{line}: {monitor}");
     }
+}
+
+/// Of what the forwarder tells of itself, that which is looked at once something has gone off.
+const LOOKED_AT: [&str; 4] = [
+    forwarder_metrics::QUEUE_DEPTH,
+    forwarder_metrics::CONSUMER_LAG,
+    forwarder_metrics::SENDS_PENDING,
+    forwarder_metrics::FLUSH_MILLISECONDS,
+];
+
+#[test]
+fn what_the_forwarder_tells_of_its_trouble_wakes_somebody() {
+    let source = include_str!("../../src/pipeline/forwarder_metrics.rs");
+    let names = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1));
+    let names: Vec<_> = names.filter(|name| *name != forwarder_metrics::PREFIX).collect();
+    assert!(names.len() > LOOKED_AT.len() + 5 && names.contains(&forwarder_metrics::READY), "{names:?}");
+    let queries = MONITORS.map(|(_, arguments)| query_of(arguments));
+    for name in names.into_iter().filter(|name| !LOOKED_AT.contains(name)) {
+        let series = format!(":{name}{{");
+        assert!(queries.iter().any(|query| query.contains(&series)), "no monitor that ships looks at {name}");
+    }
+}
+
+#[test]
+fn one_of_several_forwarders_that_takes_no_events_or_refuses_its_configuration_is_seen() {
+    assert_eq!(query_of(&["--forwarder", "ready"]), "max(last_5m):min:braze.forwarder.ready{*} < 1");
+    assert_eq!(
+        query_of(&["--forwarder", "configuration"]),
+        "min(last_5m):max:braze.forwarder.config_reload_refused{*} + \
+         max:braze.forwarder.connections_refused{*} > 0"
+    );
+    let (monitor, _) = printed(&["--forwarder", "ready"]);
+    let hidden = monitor["query"].as_str().unwrap().replace(":min:", ":max:");
+    let broken = json!({ "query": hidden, "options": monitor["options"] });
+    assert!(check_monitor(&broken, &emitted()).join("; ").contains("max: of braze.forwarder.ready"));
 }
 
 #[test]
@@ -279,6 +317,8 @@ fn every_kind_of_subject_and_condition_makes_a_monitor_that_breaks_no_rule() {
         &["drops", "--max", "100", "--window", "1h"][..],
         &["queue", "--max", "5", "--window", "5m"],
         &["bucket-lag", "--max", "600"],
+        &["ready", "--window", "15m"],
+        &["configuration", "--window", "1h"],
     ] {
         printed(&[&["--forwarder"], arguments].concat());
     }
@@ -385,6 +425,9 @@ fn a_due_time_that_can_not_be_is_refused_with_what_to_write() {
     assert!(refused(&["--heartbeat", "--expect", "daily 11:00 UTC"]).contains("--heartbeat goes with"));
     assert!(refused(&["--forwarder", "drops", "--campaign", "A"]).contains("--forwarder goes with"));
     assert!(refused(&["--forwarder", "lag"]).contains("drops, queue"));
+    for what in ["ready", "configuration"] {
+        assert!(refused(&["--forwarder", what, "--max", "1"]).contains("--max goes with"));
+    }
 }
 
 #[test]
@@ -475,6 +518,8 @@ fn metric_and_tags_come_from_the_configuration() {
 
     fs::write(path, format!("[flush]\ninterval = \"10m\"\n{one}heartbeat = true\n")).unwrap();
     assert!(query_of(&["--heartbeat", "--config", path]).starts_with("sum(last_30m)"));
+    assert!(query_of(&["--forwarder", "ready", "--config", path]).starts_with("max(last_30m)"));
+    assert!(query_of(&["--forwarder", "configuration", "--config", path]).starts_with("min(last_30m)"));
     fs::write(
         path,
         format!("{one}heartbeat = true\n[connections.beta]\ndry_run = true\napp_group_ids = [\"g\"]\n"),

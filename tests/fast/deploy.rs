@@ -127,14 +127,22 @@ fn every_configuration_that_compose_mounts_is_right() {
             let [from, to, "ro"] = volume.split(':').collect::<Vec<_>>()[..] else {
                 panic!("{name}: {volume}")
             };
-            let to = directory.path().join(Path::new(to).strip_prefix("/etc/braze-datadog").unwrap());
-            fs::copy(root().join("deploy").join(from), to).unwrap();
+            // A file that is mounted by itself stays the old one when another is moved over it.
+            assert_eq!(
+                Path::new(to),
+                Path::new(CONFIGURATION).parent().unwrap(),
+                "{name}: mounts a directory"
+            );
+            for entry in fs::read_dir(root().join("deploy").join(from)).unwrap().map(Result::unwrap) {
+                fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
+            }
             seen.insert(from.trim_start_matches("./compose/").to_owned());
         }
         let configuration = directory.path().join(Path::new(CONFIGURATION).file_name().unwrap());
         let output = check(&configuration, &[]);
         if cfg!(feature = "kafka")
-            || !read("deploy/compose/kafka.toml").eq(&fs::read_to_string(&configuration).unwrap())
+            || !read("deploy/compose/kafka/braze-datadog.toml")
+                .eq(&fs::read_to_string(&configuration).unwrap())
         {
             assert_right(&output);
             assert!(String::from_utf8_lossy(&output.stdout).contains("dry run"), "{name} would send");
@@ -313,6 +321,9 @@ fn pages_of_the_archive_lead_to_what_is_in_it_and_the_first_example_can_be_run()
     let dead = dead_links(&folder);
     assert!(dead.is_empty(), "{dead:?}");
     assert_first_look(&folder);
+    for volume in ["dry-run/tokens", "kafka/braze-datadog.toml"] {
+        assert!(folder.join("deploy/compose").join(volume).exists(), "compose.yaml mounts no {volume}");
+    }
 }
 
 /// What cargo-deb is told to install, by its source and its folder.

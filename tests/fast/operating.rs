@@ -316,3 +316,39 @@ fn the_contract_has_every_key_that_a_reload_takes_over_and_no_other() {
     let (taken_over, _) = row.split_once(" change without losing a count").unwrap();
     assert_same("SIGHUP", &ticked(taken_over).map(str::to_owned).collect(), &code);
 }
+
+/// Who rotates a secret by the page has to read there where the forwarder does not see it.
+#[test]
+fn what_is_said_of_rotating_begins_with_where_a_new_file_is_not_seen() {
+    let page = fs::read_to_string(root().join("docs/operating.md")).unwrap();
+    let (_, section) = page.split_once("\n## Rotating keys and tokens\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let (head, bullets) = section.split_once("\n- ").unwrap();
+    for word in ["`LoadCredential`", "mounted into a container", "](#secrets-in-files)", "restart"] {
+        assert!(head.contains(word), "{word} is not above what to do: {head}");
+    }
+    assert!(bullets.contains("**A push token**") && bullets.contains("**A certificate**"), "{bullets}");
+    let (_, secrets) = page.split_once("\n## Secrets in files\n").unwrap();
+    let (_, container) = secrets.split_once("\n**A container**").unwrap();
+    let (container, _) = container.split_once("\n\n").unwrap();
+    assert!(container.contains("Mount the\ndirectory") && container.contains("in place"), "{container}");
+    for file in ["Dockerfile", "deploy/compose.yaml"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        assert!(text.contains("\"Secrets in files\""), "{file} does not say where files are not seen");
+    }
+}
+
+/// What a disk has to hold is told on several pages; how much it is, a test of `crates/event-queues` measures.
+#[test]
+fn every_page_says_the_same_of_the_disk_for_the_objects_of_buckets() {
+    for (page, of) in [
+        ("docs/limits.md", "| objects remembered |"),
+        ("docs/operating.md", "`objects-v1.redb`, in `queue.storage.state_directory`"),
+        ("docs/configuration.md", "| `queue.storage.state_directory` |"),
+        ("docs/queues.md", "a record of"),
+    ] {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let line = text.lines().find(|line| line.contains(of)).unwrap_or_else(|| panic!("{page}: no {of}"));
+        assert!(line.to_lowercase().contains("half a kilobyte"), "{page}: {line}");
+    }
+}

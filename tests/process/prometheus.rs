@@ -112,6 +112,18 @@ async fn prometheus_has_nothing_to_say_about_the_metrics_and_the_alerts_use_what
     assert!(unknown.is_empty(), "the alerts use {unknown:?}, which /metrics does not have");
 }
 
+/// An increase is seen from the first push on, and no push at all as 0.
+#[tokio::test]
+async fn every_status_of_a_push_is_told_before_there_is_one() {
+    let intake = Intake::start();
+    let forwarder = Configuration::new().connection("acme", &intake.url(), "key", &["g"]).start().await;
+    let (_, page) = forwarder.admin("/metrics").await;
+    for code in [200, 400, 401, 403, 404, 413, 500, 503] {
+        let line = format!("\nbraze_datadog_push_requests_total{{code=\"{code}\"}} 0\n");
+        assert!(page.contains(&line), "no {line} in {page}");
+    }
+}
+
 #[test]
 fn the_example_alerts_are_rules_that_go_off_when_they_should() {
     let (is_well, said) = promtool(&["check", "rules", ALERTS], "");

@@ -106,6 +106,10 @@ sed -i 's|^listen = .*|&\ntoken_file = "/run/credentials/braze-datadog.service/t
 check "it starts with it" systemctl restart "$unit"
 check "a push without a token is refused" answers 401
 check "one with it is not" answers 200 --header "Authorization: Bearer $(cat /etc/braze-datadog/tokens)"
+echo a-second-token-beside-the-first >> /etc/braze-datadog/tokens
+check "the copy stays as it was, as the page says" answers 401 --header "Authorization: Bearer a-second-token-beside-the-first"
+systemctl restart "$unit"
+check "until a restart" answers 200 --header "Authorization: Bearer a-second-token-beside-the-first"
 sed -i '/^token_file/d' "$configuration"
 rm /etc/systemd/system/$unit.d/tokens.conf
 

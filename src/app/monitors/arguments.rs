@@ -25,7 +25,8 @@ Examples:
     braze-datadog monitors --step-id 5d1c… --factor 10 --before 1w
     braze-datadog monitors --heartbeat --connection acme
 
-  Sends that the forwarder drops, without an Agent; events that wait in its queue:
+  A forwarder that takes no events, without an Agent; sends that it drops; events that wait in its queue:
+    braze-datadog monitors --forwarder ready --notify @pagerduty
     braze-datadog monitors --forwarder drops --notify @pagerduty
     braze-datadog monitors --forwarder queue --max 100000 --window 30m
 
@@ -73,9 +74,11 @@ pub(in crate::app) struct MonitorsArguments {
     /// Watch the heartbeat of the forwarder (`heartbeat = true` in its connection)
     #[arg(long, help_heading = "What is watched")]
     pub(super) heartbeat: bool,
-    /// Watch what the forwarder tells of itself (`[forwarder_metrics]`): sends that it drops, with --max [default: 0] as many
-    /// in --window [default: 10m] as nobody is woken for; or events that wait in its queue, with --max [default: 100000]
-    /// exceeded all through --window [default: 30m]; or seconds behind its bucket, with --max [default: 1800] likewise
+    /// Watch what the forwarder tells of itself (`[forwarder_metrics]`): that it takes no events all through --window [default:
+    /// 5m or three flushes]; or sends that it drops, with --max [default: 0] as many in --window [default: 10m] as nobody is
+    /// woken for; or events that wait in its queue, with --max [default: 100000] exceeded all through --window [default: 30m]; or
+    /// seconds behind its bucket, with --max [default: 1800] likewise; or that its configuration, or that of a connection, is
+    /// refused all through --window [default: 5m or three flushes]
     #[arg(long, value_name = "WHAT", help_heading = "What is watched")]
     pub(super) forwarder: Option<Forwarder>,
     /// Only what has this tag, too, as Datadog stores it: `env:prod`, `app_group_name:acme_corp`; can be given again
@@ -164,9 +167,11 @@ impl Every {
 /// Own metrics of the forwarder.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum Forwarder {
+    Ready,
     Drops,
     Queue,
     BucketLag,
+    Configuration,
 }
 
 /// The reader of the output.

@@ -20,15 +20,19 @@ pub(super) enum Which {
     StepSuddenlySendsThousands,
     /// The forwarder is silent
     Heartbeat,
+    /// The forwarder takes no events
+    ForwarderTakesNoEvents,
     /// The forwarder drops sends
     ForwarderDropsSends,
     /// Events wait in the forwarder's queue
     ForwarderQueueIsLong,
     /// The forwarder lags behind its bucket
     ForwarderBucketLags,
+    /// The forwarder's configuration, or that of a connection, is refused
+    ForwarderConfigurationIsRefused,
 }
 
-const MONITORS: [(Which, &str); 7] = [
+const MONITORS: [(Which, &str); 9] = [
     (Which::CampaignSendsTooFew, include_str!("../../../config/datadog/monitor-campaign-sends-too-few.json")),
     (
         Which::CampaignDidNotGoOut,
@@ -39,12 +43,20 @@ const MONITORS: [(Which, &str); 7] = [
         include_str!("../../../config/datadog/monitor-step-suddenly-sends-thousands.json"),
     ),
     (Which::Heartbeat, include_str!("../../../config/datadog/monitor-heartbeat.json")),
+    (
+        Which::ForwarderTakesNoEvents,
+        include_str!("../../../config/datadog/monitor-forwarder-takes-no-events.json"),
+    ),
     (Which::ForwarderDropsSends, include_str!("../../../config/datadog/monitor-forwarder-drops-sends.json")),
     (
         Which::ForwarderQueueIsLong,
         include_str!("../../../config/datadog/monitor-forwarder-queue-is-long.json"),
     ),
     (Which::ForwarderBucketLags, include_str!("../../../config/datadog/monitor-forwarder-bucket-lags.json")),
+    (
+        Which::ForwarderConfigurationIsRefused,
+        include_str!("../../../config/datadog/monitor-forwarder-configuration-is-refused.json"),
+    ),
 ];
 
 /// The content of these files.

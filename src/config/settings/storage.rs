@@ -29,7 +29,7 @@ pub(in crate::config) struct Storage {
     #[schemars(extend("x-min" = "1h", "x-max" = "720h"))]
     pub lateness: Span = span(48 * 3600),
     /// Where it is remembered which objects are done: one file that grows with the objects of the hours that are listed, about
-    /// 200 bytes each. One process at a time; on a disk that survives a restart.
+    /// half a kilobyte each. One process at a time; on a disk that survives a restart.
     pub state_directory: String = "/var/lib/braze-datadog/storage".into(),
     /// The URL of an Amazon SQS queue that S3 (or EventBridge, or SNS) tells of new objects, with the credentials of the bucket:
     /// "https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE". Objects are read within a second or two then, and the bucket is listed

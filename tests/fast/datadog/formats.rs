@@ -193,6 +193,8 @@ fn another_monitor_is_another_resource() {
         vec!["--heartbeat"],
         vec!["--forwarder", "drops"],
         vec!["--forwarder", "queue"],
+        vec!["--forwarder", "ready"],
+        vec!["--forwarder", "configuration"],
     ];
     let names: std::collections::BTreeMap<String, &Vec<&str>> =
         all.iter().map(|arguments| (name_of(arguments), arguments)).collect();

@@ -27,6 +27,8 @@ pub(crate) struct Alert {
     /// `last_1d`; empty where nothing is compared with.
     pub(crate) before: String,
     pub(crate) series: Series,
+    /// What is added to it.
+    pub(crate) added: Vec<Series>,
     pub(crate) operator: String,
     pub(crate) threshold: f64,
 }
@@ -63,12 +65,14 @@ impl Alert {
             }
             (time, window) => ("", time, window, ""),
         };
+        let mut summands = series.split(" + ").map(Series::parse);
         Some(Self {
             change: change.into(),
             time: time.into(),
             window: window.into(),
             before: before.into(),
-            series: Series::parse(series)?,
+            series: summands.next()??,
+            added: summands.collect::<Option<_>>()?,
             operator: operator.into(),
             threshold: threshold.parse().ok()?,
         })
@@ -79,7 +83,8 @@ impl Alert {
 fn queries_are_read() {
     let alert =
         Alert::parse("change(sum(last_1h),last_1d):sum:m.n{a:x:y,$b} by {c,d}.as_count() > 5000").unwrap();
-    let Alert { change, time, window, before, series, operator, threshold } = alert;
+    let Alert { change, time, window, before, series, added, operator, threshold } = alert;
+    assert_eq!(added, []);
     assert_eq!(
         [&*change, &*time, &*window, &*before, &*operator],
         ["change", "sum", "last_1h", "last_1d", ">"]
@@ -89,7 +94,15 @@ fn queries_are_read() {
     assert_eq!((series.scope, series.by), (vec!["a:x:y".into(), "$b".into()], vec!["c".into(), "d".into()]));
     let alert = Alert::parse("sum(last_1w):sum:m{*} < 1").unwrap();
     assert_eq!((&*alert.change, &*alert.before, alert.series.is_count), ("", "", false));
-    for bad in ["", "sum(last_1w):sum:m{*}", "sum(last_1w):sum:m < 1", "sum(last_1w):sum:m{*}.fill(0) < 1"] {
+    let alert = Alert::parse("min(last_5m):max:m{*} + max:n{*} > 0").unwrap();
+    assert_eq!((&*alert.series.metric, &*alert.added[0].metric, alert.added.len()), ("m", "n", 1));
+    for bad in [
+        "",
+        "min(last_5m):max:m{*} + n > 0",
+        "sum(last_1w):sum:m{*}",
+        "sum(last_1w):sum:m < 1",
+        "sum(last_1w):sum:m{*}.fill(0) < 1",
+    ] {
         assert_eq!(Alert::parse(bad), None, "{bad}");
     }
 }

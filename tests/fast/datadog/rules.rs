@@ -46,6 +46,8 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
         level(forwarder_metrics::CONSUMER_LAG),
         level(forwarder_metrics::STORAGE_LAG),
         level(forwarder_metrics::READY),
+        level(forwarder_metrics::RELOAD_REFUSED),
+        level(forwarder_metrics::CONNECTIONS_REFUSED),
         level(forwarder_metrics::SENDS_PENDING),
         level(forwarder_metrics::FLUSH_MILLISECONDS),
     ])
@@ -86,7 +88,9 @@ pub(crate) fn check_series(
     let Some(metric) = known.get(&series.metric) else {
         return vec![format!("nobody emits {}", series.metric)];
     };
-    if metric.is_level && !["avg", "max"].contains(&&*series.space) {
+    // The one of several forwarders that is in trouble is the highest, or the one that is not ready.
+    let heights: &[_] = if series.metric == forwarder_metrics::READY { &["min"] } else { &["avg", "max"] };
+    if metric.is_level && !heights.contains(&&*series.space) {
         violations.push(format!("{}: of {}, which is the height of something", series.space, series.metric));
     }
     if !metric.is_level && series.space != "sum" {
@@ -129,7 +133,8 @@ fn id_beside(tag: &str, metric: &Metric) -> Option<String> {
 pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -> Vec<String> {
     let query = monitor["query"].as_str().unwrap_or_default();
     let Some(alert) = Alert::parse(query) else { return vec![format!("the query can't be read: {query}")] };
-    let mut violations = check_series(&alert.series, known, &[]);
+    let summands = [&alert.series].into_iter().chain(&alert.added);
+    let mut violations: Vec<_> = summands.flat_map(|series| check_series(series, known, &[])).collect();
     // What lacks one of the tags that a monitor groups by is in no group. Source: Datadog's guide "Troubleshooting No Data
     // in Monitors".
     let metric = known.get(&alert.series.metric);
@@ -151,7 +156,8 @@ pub(crate) fn check_monitor(monitor: &Value, known: &BTreeMap<String, Metric>) -
     check(is_window(&alert), "a window that Datadog does not take");
     check(options["require_full_window"] == false, "sparse data is skipped with a full window");
     check(options.get("notify_no_data").is_none(), "notify_no_data beside on_missing_data");
-    let is_silence = alert.operator == "<";
+    // A height that is low is told.
+    let is_silence = alert.operator == "<" && !is_level;
     let is_named = alert.series.metric == heartbeat::METRIC || alert.series.by.is_empty();
     // Braze is up to 30 minutes late.
     let is_late =
