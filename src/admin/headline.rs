@@ -217,7 +217,7 @@ fn refused_connections<'s>(of: &Situation<'s>) -> impl Iterator<Item = Cause> + 
     let is_told = move |one: &&ConnectionStatus| dropping.contains(one.name.as_str());
     let refused = of.connections.iter().filter(|one| one.refused.is_some()).filter(move |one| !is_told(one));
     refused.map(|one| {
-        let is_left_out = one.url.is_empty();
+        let is_left_out = one.is_left_out();
         Cause {
             severity: if is_left_out { Severity::Refused } else { Severity::Doubtful },
             label: if is_left_out { REASON.label() } else { "connection_outdated" },

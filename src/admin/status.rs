@@ -81,8 +81,8 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
 /// How many connections a short status lists.
 const CONNECTIONS_MAX: usize = 50;
 
-/// Shortens a long list of connections: first those whose configuration was refused, then those in trouble, by drops, then the
-/// busiest. Sums stay as they are.
+/// Shortens a long list of connections: first those that are left out, then those that are outdated, then those in trouble, by
+/// drops, then the busiest. Sums stay as they are.
 pub fn shorten(status: &mut Status) {
     if let Some(reconcile) = &mut status.reconcile {
         crate::reconcile::shorten(reconcile);
@@ -93,7 +93,7 @@ pub fn shorten(status: &mut Status) {
     status.connections.sort_by_key(|one| {
         let is_well = one.state != FlowState::Trouble;
         let sends = if is_well { one.sends.counted } else { one.sends.dropped };
-        (one.refused.is_none(), is_well, Reverse(sends))
+        (!one.is_left_out(), one.refused.is_none(), is_well, Reverse(sends))
     });
     status.connections.truncate(CONNECTIONS_MAX);
     let listed: BTreeSet<&str> = status.connections.iter().map(|one| one.name.as_str()).collect();
@@ -217,6 +217,7 @@ pub(super) mod tests {
                     name: format!("c{number:03}"),
                     state,
                     sends,
+                    url: "https://api.datadoghq.com".to_owned(),
                     ..ConnectionStatus::default()
                 }
             };
@@ -232,10 +233,15 @@ pub(super) mod tests {
         let mut many = all(300);
         // It is left out, and nobody has sent to it.
         many.connections[70].refused = Some("site: is empty".to_owned());
+        many.connections[70].url = String::new();
         many.connections[70].state = FlowState::Trouble;
+        // The old form of it is in force, and drops.
+        many.connections[71].refused = Some("site: is empty".to_owned());
+        many.connections[71].state = FlowState::Trouble;
+        many.connections[71].sends.dropped = 5;
         shorten(&mut many);
         let names: Vec<&str> = many.connections.iter().map(|one| one.name.as_str()).collect();
-        assert_eq!((names.len(), &names[..6]), (50, &["c070", "c007", "c107", "c207", "c299", "c298"][..]));
+        assert_eq!((names.len(), &names[..6]), (50, &["c070", "c071", "c007", "c107", "c207", "c299"][..]));
         assert_eq!(many.books.connections.len(), 51);
         assert!(many.books.connections.contains_key(UNROUTED));
     }

@@ -276,6 +276,14 @@ impl ConnectionTable {
                 *receiver = old;
             }
         }
+        // One may have been told of the forwarder itself before, and another is now; drops add up in Datadog.
+        let mut is_told = false;
+        for receiver in &mut receivers {
+            if receiver.forwarder_metrics && std::mem::replace(&mut is_told, true) {
+                let receiver = Arc::make_mut(receiver);
+                (receiver.forwarder_metrics, receiver.campaign_last_send_age) = (false, false);
+            }
+        }
         receivers
     }
 
@@ -456,6 +464,17 @@ mod tests {
             [one("a", "new", &[]), one("b", "other", &["g-a"])],
         ] {
             assert_eq!(*receivers(&before, &after)[0], own, "{after:?}");
+        }
+        // What the forwarder tells of itself goes to one of them.
+        let told = |one: &Connection, forwarder_metrics| Connection { forwarder_metrics, ..one.clone() };
+        let is_told = |before: [bool; 2], after: [bool; 2]| {
+            let before = [told(&own, before[0]), told(&one("b", "other", &["g-b"]), before[1])];
+            let after =
+                [told(&one("a", "new", &["g-c"]), after[0]), told(&one("b", "b", &["g-a"]), after[1])];
+            receivers(&before, &after).iter().filter(|receiver| receiver.forwarder_metrics).count()
+        };
+        for (before, after) in [([true, false], [false, true]), ([false, true], [true, false])] {
+            assert_eq!(is_told(before, after), 1, "{before:?} {after:?}");
         }
     }
 

@@ -153,7 +153,8 @@ fn message(reason: DifferenceReason, sends: u64, list: Option<String>) -> String
         DifferenceReason::Pending => format!("{sends} counted, with no outcome that is known (yet)"),
         DifferenceReason::NeverReceived => format!(
             "{sends} never received: did the connector stop, does it leave out an event type, does another \
-             forwarder count them, or did they come outside what Datadog takes (late and early in the books)?"
+             forwarder count them, or were they dropped before they were counted by campaign (late, early, unrouted \
+             and connection_refused_configuration in the books)?"
         ),
         DifferenceReason::NotInBraze => format!(
             "{sends} that Braze's dashboard does not have: retries, seed and test sends, or events that came twice"

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use braze_datadog::pipeline::heartbeat::METRIC;
+use serde_json::json;
 
 use crate::support;
 use crate::support::events::Events;
@@ -189,7 +190,12 @@ async fn one_that_is_refused_is_a_warning_and_the_last_outcome_but_no_drop() {
     assert_eq!((line["level"].as_str(), line["reason"].as_str()), (Some("WARN"), Some("http_403")), "{line}");
     assert!(!log.contains("\"ERROR\""), "{log}");
     let (_, status) = forwarder.admin("/status").await;
-    assert!(status.contains("http_403"), "{status}");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let acme = &status["connections"][0];
+    assert_eq!(
+        (&acme["last_outcome"]["dropped"], &acme["dropped_by_reason"]),
+        (&json!("http_403"), &json!({}))
+    );
     let books = forwarder.books_balance().await;
     assert_eq!((books.received, books.dropped, books.pending), (0, 0, 0));
     intake.restore("key");

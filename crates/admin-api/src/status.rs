@@ -164,6 +164,13 @@ pub struct ConnectionStatus {
     pub sends: SendCounts,
 }
 
+impl ConnectionStatus {
+    /// Whether it is left out, for its configuration was refused and there is no older form of it.
+    pub fn is_left_out(&self) -> bool {
+        self.url.is_empty()
+    }
+}
+
 /// What became of the sends of a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

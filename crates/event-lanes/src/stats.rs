@@ -139,6 +139,8 @@ impl ConnectionBooks {
         let Some(pending) = self.pending.checked_sub(sends) else { return false };
         self.pending = pending;
         match dropped {
+            // A request of heartbeats alone has an outcome, and no sends.
+            Some(_) if sends == 0 => {}
             Some(reason) => *self.dropped.entry(reason).or_default() += sends,
             None => self.accepted += sends,
         }

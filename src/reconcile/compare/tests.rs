@@ -251,7 +251,7 @@ difference      %   Braze  counted  accepted  dropped
       1,211 dropped here: http_5xx 1,211
       2026-11-24: -1,211 (Braze 60,100, counted 60,100, accepted 58,889)
         -1  -1.00     100       99        99        0    campaign Name of small (small)
-      1 never received: did the connector stop, does it leave out an event type, does another forwarder count them, or did they come outside what Datadog takes (late and early in the books)?
+      1 never received: did the connector stop, does it leave out an event type, does another forwarder count them, or were they dropped before they were counted by campaign (late, early, unrouted and connection_refused_configuration in the books)?
       2026-11-24: -1 (Braze 100, counted 99, accepted 99)
     -1,212  -2.01  60,207   60,206    58,995    1,211    all campaigns and Canvases together
 
