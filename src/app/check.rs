@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
@@ -115,6 +115,15 @@ fn directory(key: &str, path: &Path) -> Result<Option<String>, String> {
             Ok(found) if !found.is_dir() => {
                 return Err(format!("{key}: {} is no directory", place.display()));
             }
+            Ok(_)
+                if place == path
+                    && let Some(file) = file_of_another(path) =>
+            {
+                let file = file.display();
+                return Ok(Some(format!(
+                    "{key}: this user can't write to {file}; the files there have to belong to the one that runs the forwarder: chown them"
+                )));
+            }
             Ok(_) => {
                 let is_allowed = access(place, Access::WRITE_OK | Access::EXEC_OK);
                 return Ok(is_allowed.err().map(|error| {
@@ -122,9 +131,22 @@ fn directory(key: &str, path: &Path) -> Result<Option<String>, String> {
                     format!("{key}: this user can't write to {place}: {error}; the one that runs the forwarder has to")
                 }));
             }
+            Err(error) if error.kind() == ErrorKind::NotFound && place.is_symlink() => {
+                let place = place.display();
+                return Ok(Some(format!(
+                    "{key}: {place} is a link to what does not exist: is the volume mounted?"
+                )));
+            }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
             Err(error) => return Ok(Some(format!("{key}: {}: {error}", place.display()))),
         }
     }
     Ok(None)
+}
+
+/// A file in a directory that this user can't write to, as an import by root leaves them.
+fn file_of_another(directory: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(directory).ok()?;
+    let mut files = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    files.find(|file| access(file, Access::WRITE_OK).is_err())
 }

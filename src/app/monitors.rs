@@ -318,9 +318,14 @@ fn condition(arguments: &MonitorsArguments) -> Result<Condition, Failure> {
         (None, Some(sends), None, None) => Condition::MoreThan(sends),
         (None, None, Some(more), None) => return Ok(Condition::Rise { more, before: before()? }),
         (None, None, None, Some(percent)) => return Ok(Condition::Growth { percent, before: before()? }),
-        _ => {
+        (None, None, None, None) => {
             return Err(Failure::failed(
                 "say when it goes off, with one of --min, --max, --rise, --factor, or --expect",
+            ));
+        }
+        _ => {
+            return Err(Failure::failed(
+                "of --min, --max, --rise and --factor a monitor takes one: print a monitor for each, with a --name of its own",
             ));
         }
     };

@@ -10,14 +10,10 @@ use slab::Slab;
 
 use super::trend::Trend;
 use send_counts::aggregate::Series;
-use send_counts::aggregate::tags;
+use send_counts::aggregate::tags::{self, Dimension};
 
-/// The dimensions of a group, the narrower one first; see [`tags`].
-const KINDS: [usize; 2] = [CANVAS_STEP, CAMPAIGN];
-const APP_GROUP: usize = 0;
-pub(super) const CAMPAIGN: usize = 1;
-pub(super) const CANVAS: usize = 2;
-pub(super) const CANVAS_STEP: usize = 3;
+/// The dimensions of a group, the narrower one first.
+const KINDS: [Dimension; 2] = [Dimension::CanvasStep, Dimension::Campaign];
 
 /// The busiest are chosen at a flush, and asked for until the next one, which may be an hour later. For those that are too long
 /// ago then, so many times as many are chosen; and the busiest of the last minute, which are told the longest.
@@ -41,7 +37,7 @@ struct Campaign {
     hash: u64,
     key: Box<[u8]>,
     /// The dimension of its id and name.
-    dimension: usize,
+    dimension: Dimension,
     /// The number of its connection.
     connection: usize,
     name: Box<str>,
@@ -74,16 +70,16 @@ impl Campaigns {
         self.key.clear();
         self.key.extend_from_slice(&tags::connection_of(series.key).0.to_le_bytes());
         let id = tags::id_of(series.key, dimension);
-        self.key.extend_from_slice(&[u8::from(id.is_empty()), u8::from(dimension == CANVAS_STEP)]);
+        self.key.extend_from_slice(&[u8::from(id.is_empty()), u8::from(dimension == Dimension::CanvasStep)]);
         self.key.extend_from_slice(id);
         if id.is_empty() {
             // What is known by its name alone is another one in another Canvas and app group.
-            let canvas = if dimension == CANVAS_STEP { CANVAS } else { dimension };
+            let canvas = if dimension == Dimension::CanvasStep { Dimension::Canvas } else { dimension };
             let values = [
                 name_of(series, dimension),
                 tags::id_of(series.key, canvas),
                 name_of(series, canvas),
-                tags::id_of(series.key, APP_GROUP),
+                tags::id_of(series.key, Dimension::AppGroup),
             ];
             for value in values {
                 self.key.extend_from_slice(&value.len().to_le_bytes());
@@ -152,7 +148,7 @@ impl Campaigns {
     /// The busiest of the last hour with this dimension, busiest first, and behind them those that will be while nothing is sent.
     pub(super) fn busiest(
         &self,
-        dimension: usize,
+        dimension: Dimension,
         now: u64,
         busiest_max: usize,
         connections: &[Box<str>],
@@ -207,21 +203,21 @@ impl Campaign {
     }
 }
 
-fn dimension_of(series: &Series<'_>) -> Option<usize> {
-    let has = |dimension: &usize| {
+fn dimension_of(series: &Series<'_>) -> Option<Dimension> {
+    let has = |dimension: &Dimension| {
         !tags::id_of(series.key, *dimension).is_empty() || !tags::name_of(series.key, *dimension).is_empty()
     };
     KINDS.into_iter().find(has)
 }
 
 /// The name, whether it is part of the key or stored beside it.
-pub(super) fn name_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
+pub(super) fn name_of<'s>(series: &Series<'s>, dimension: Dimension) -> &'s [u8] {
     let in_key = tags::name_of(series.key, dimension);
-    if in_key.is_empty() { series.attributes.names[dimension] } else { in_key }
+    if in_key.is_empty() { series.attributes.names[dimension as usize] } else { in_key }
 }
 
-fn canvas_of<'s>(series: &Series<'s>, dimension: usize) -> &'s [u8] {
-    if dimension == CANVAS_STEP { name_of(series, CANVAS) } else { b"" }
+fn canvas_of<'s>(series: &Series<'s>, dimension: Dimension) -> &'s [u8] {
+    if dimension == Dimension::CanvasStep { name_of(series, Dimension::Canvas) } else { b"" }
 }
 
 fn text_of(text: &[u8]) -> Box<str> {

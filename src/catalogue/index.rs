@@ -10,10 +10,10 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::campaigns::{CAMPAIGN, CANVAS_STEP, Campaigns, NameTime};
+use super::campaigns::{Campaigns, NameTime};
 use super::query::{Query, normalize};
 use super::{BusiestLately, CatalogueLimits, LastOutcome, SearchHit, SearchHits, greatest};
-use send_counts::aggregate::tags::{self, Layout, TagText};
+use send_counts::aggregate::tags::{self, Dimension, Layout, TagText};
 use send_counts::aggregate::window::AHEAD_SECONDS_MAX;
 use send_counts::aggregate::{Point, Series};
 
@@ -136,7 +136,7 @@ impl SearchIndex {
         }
         // As sent, each name of an id has series of its own, which stay as they are.
         if let Some(campaign) = entry.campaign
-            && (has_changed || !layout.names_by_id(CAMPAIGN))
+            && (has_changed || !layout.names_by_id(Dimension::Campaign))
         {
             let named = NameTime { flush: self.flush, newest, number };
             self.campaigns.rename(campaign, series, named);
@@ -257,7 +257,11 @@ impl SearchIndex {
     pub(super) fn busiest(&self, now: u64) -> BusiestLately {
         let of =
             |dimension| self.campaigns.busiest(dimension, now, self.limits.busiest_max, &self.connections);
-        BusiestLately { campaigns: of(CAMPAIGN), steps: of(CANVAS_STEP), series: self.busiest_series() }
+        BusiestLately {
+            campaigns: of(Dimension::Campaign),
+            steps: of(Dimension::CanvasStep),
+            series: self.busiest_series(),
+        }
     }
 
     /// The busiest series of the current flush.

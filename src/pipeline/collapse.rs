@@ -13,7 +13,7 @@ mod names;
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash as _, Hasher};
 
 use foldhash::fast::RandomState;
 use foldhash::quality;
@@ -22,7 +22,7 @@ use self::names::{LOOKED_AT_MAX, TagNames};
 use datadog_points::normalize;
 use event_lanes::stats::{Collapsing, CollapsingTag};
 use send_counts::aggregate::names::{Change, KnownNames, NameOf};
-use send_counts::aggregate::tags;
+use send_counts::aggregate::tags::{self, Dimension};
 use send_counts::route::ConnectionId;
 
 /// How many tags are shown of a connection, the gravest first.
@@ -193,7 +193,7 @@ impl Collapse {
     fn hash(&self, of: NameOf<'_>, text: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u32(of.connection.0);
-        hasher.write_usize(of.dimension);
+        of.dimension.hash(&mut hasher);
         hasher.write(text);
         hasher.finish()
     }
@@ -202,7 +202,7 @@ impl Collapse {
 /// The report on a tag, while its texts are gathered.
 struct Draft {
     connection: ConnectionId,
-    dimension: usize,
+    dimension: Dimension,
     tag: String,
     names: BTreeSet<String>,
     names_total: usize,
@@ -213,7 +213,7 @@ struct Draft {
 impl Draft {
     fn new(connection: ConnectionId, names_total: usize, ids_total: u64) -> Self {
         let (tag, names, ids) = (String::new(), BTreeSet::new(), BTreeSet::new());
-        Self { connection, dimension: 0, tag, names, names_total, ids, ids_total }
+        Self { connection, dimension: Dimension::AppGroup, tag, names, names_total, ids, ids_total }
     }
 
     fn add(&mut self, of: NameOf<'_>) {
@@ -241,7 +241,7 @@ impl Draft {
             names_total: self.names_total as u64,
             ids: self.ids.into_iter().collect(),
             ids_total: self.ids_total,
-            group_by: tags::id_field(self.dimension).name(),
+            group_by: self.dimension.id_field().name(),
         })
     }
 }
@@ -255,7 +255,7 @@ fn stored(of: NameOf<'_>) -> String {
 
 /// The same, into `tag`.
 fn store(tag: &mut String, of: NameOf<'_>) {
-    normalize::store(tag, &[tags::name_field(of.dimension).name(), ":", &tags::lossy(of.name)]);
+    normalize::store(tag, &[of.dimension.name_field().name(), ":", &tags::lossy(of.name)]);
 }
 
 fn put<T: Ord>(set: &mut BTreeSet<T>, element: T, belongs: bool) {

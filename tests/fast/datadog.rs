@@ -445,7 +445,7 @@ fn what_datadog_refuses_or_nobody_would_be_told_of_is_refused_with_a_reason() {
         (&["--factor", "1"], &["1.01"]),
         (&["--factor", "2.555"], &["two digits"]),
         (&[], &["--min, --max, --rise, --factor"]),
-        (&["--min", "1", "--max", "2"], &["one of --min"]),
+        (&["--min", "1", "--max", "2"], &["a monitor takes one", "--name"]),
         (&["--min", "1", "--step", "A"], &["campaign or of a Canvas"]),
         (&["--min", "1", "--every", "step"], &["--every goes without"]),
         (&["--min", "1", "--notify", "slack"], &["\"slack\"", "@slack-CHANNEL"]),

@@ -260,11 +260,12 @@ async fn nothing_is_acknowledged_before_every_batch_that_answers_for_it_has_an_o
 
 #[tokio::test]
 async fn a_request_that_fails_is_dropped_once_and_booked_with_its_reason() {
-    for reason in
-        [FailureReason::Http400, FailureReason::Http403, FailureReason::Http5xx, FailureReason::Connect]
-    {
+    let refused =
+        [FailureReason::Http400, FailureReason::Http403, FailureReason::Http5xx, FailureReason::Connect];
+    let outcomes = refused.map(|reason| (Behaviour::Refuse(reason), reason));
+    for (behaviour, reason) in outcomes.into_iter().chain([(Behaviour::Panic, FailureReason::Defect)]) {
         let mut rig = Rig::of_two(settings());
-        rig.intake.set("a", Behaviour::Refuse(reason));
+        rig.intake.set("a", behaviour);
         let mut queue = FakeQueue::new(bodies(2));
         rig.run(&mut queue).await;
         assert_eq!(rig.dropped("a"), HashMap::from([(DropReason::Failed(reason), 10)]));
@@ -722,6 +723,7 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
         3 => Just(Behaviour::Accept),
         1 => Just(Behaviour::Refuse(FailureReason::Http5xx)),
         1 => Just(Behaviour::Hang),
+        1 => Just(Behaviour::Panic),
         1 => (0u64..80).prop_map(|ms| Behaviour::Slow(Duration::from_millis(ms))),
     ]
 }

@@ -1,7 +1,10 @@
 //! What `check` and the exit status tell about the machine and the run.
 
+use std::fs::{self, File, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
+use crate::image::is_root;
 use crate::support::KEY;
 use crate::support::forwarder::Configuration;
 use crate::support::intake::Intake;
@@ -46,6 +49,31 @@ async fn check_finds_what_would_keep_run_from_working_here() {
     let told = right.clone().text("queue.embedded.directory", made.to_str().unwrap());
     assert!(told.run(&["check", "--deny-warnings"]).await.status.success());
     assert!(!made.exists(), "check makes nothing");
+}
+
+#[tokio::test]
+async fn a_queue_with_files_of_another_user_or_behind_a_broken_link_is_told() {
+    let configuration = quiet();
+    let queue = configuration.home().join("queue");
+    fs::create_dir(&queue).unwrap();
+    let lock = File::create(queue.join("lock")).unwrap();
+    lock.set_permissions(Permissions::from_mode(0)).unwrap();
+    // What root may do beside what files allow is taken from it.
+    let mut configuration = configuration.text("queue.embedded.directory", queue.to_str().unwrap());
+    if is_root() {
+        configuration =
+            configuration.wrapper("exec setpriv --bounding-set -dac_override --inh-caps -dac_override");
+    }
+    assert_warning(&configuration, "queue.embedded.directory: this user can't write to").await;
+    let run = configuration.run(&["run"]).await;
+    assert!(!run.status.success() && run.stderr.contains("must belong to this user"), "{}", run.stderr);
+
+    let link = configuration.home().join("link");
+    std::os::unix::fs::symlink(configuration.home().join("unmounted"), &link).unwrap();
+    let configuration = configuration.text("queue.embedded.directory", link.to_str().unwrap());
+    assert_warning(&configuration, "is a link to what does not exist").await;
+    let run = configuration.run(&["run"]).await;
+    assert!(!run.status.success() && run.stderr.contains("is the volume mounted?"), "{}", run.stderr);
 }
 
 #[tokio::test]

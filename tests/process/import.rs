@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -224,15 +225,19 @@ async fn a_file_that_was_counted_is_passed_with_a_message_unless_it_is_to_be_cou
 }
 
 #[tokio::test]
-async fn one_file_that_is_missing_stops_the_import_before_it_begins() {
+async fn one_file_that_is_missing_or_none_stops_the_import_before_it_begins() {
     let intake = Intake::start();
     let configuration = configuration(&intake);
     let missing = configuration.home().join("missing.ndjson");
-    let finished = import(&configuration, &[&sample("currents.ndjson"), &missing], &[]).await;
-    assert_eq!(finished.status.code(), Some(1), "{finished:?}");
-    let message = format!("cannot import {}", missing.display());
-    assert!(finished.stderr.contains(&message), "{}", finished.stderr);
-    assert!(finished.stdout.is_empty() && intake.requests().is_empty());
+    let socket = configuration.home().join("socket");
+    let _bound = UnixListener::bind(&socket).unwrap();
+    for (path, reason) in [(&missing, "there is no such file"), (&socket, "it is a socket")] {
+        let finished = import(&configuration, &[&sample("currents.ndjson"), path], &[]).await;
+        assert_eq!(finished.status.code(), Some(1), "{finished:?}");
+        let message = format!("cannot import {}: {reason}", path.display());
+        assert!(finished.stderr.contains(&message), "{}", finished.stderr);
+        assert!(finished.stdout.is_empty() && intake.requests().is_empty());
+    }
 
     // The other one is as new.
     let finished = import(&configuration, &[&sample("currents.ndjson")], &[]).await;

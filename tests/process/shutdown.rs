@@ -293,7 +293,8 @@ async fn the_books_are_the_last_line_however_late_the_output_is_read() {
                     "canvas_name": long, "canvas_step_id": long, "canvas_step_name": long,
                 },
             });
-            events += &format!("{event}\n");
+            events += &event.to_string();
+            events.push('\n');
         }
     }
     let path = configuration.file("events.ndjson", events);

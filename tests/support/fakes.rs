@@ -151,6 +151,8 @@ pub(crate) enum Behaviour {
     Refuse(FailureReason),
     /// Never answers.
     Hang,
+    /// A defect of an intake.
+    Panic,
     Slow(Duration),
     /// Answers when a permit is given.
     Gate(Arc<Semaphore>),
@@ -212,6 +214,7 @@ impl Intake for FakeIntake {
             Behaviour::Accept => Outcome::Accepted,
             Behaviour::Refuse(reason) => Outcome::dropped(reason, "scripted"),
             Behaviour::Hang => std::future::pending().await,
+            Behaviour::Panic => panic!("scripted"),
             Behaviour::Slow(delay) => {
                 tokio::time::sleep(delay).await;
                 Outcome::Accepted

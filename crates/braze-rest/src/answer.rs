@@ -208,11 +208,14 @@ fn sends(channels: BTreeMap<String, Variations>) -> ChannelSends {
     channels.into_iter().map(|(channel, variations)| (channel, sum(&variations))).collect()
 }
 
+/// More than anybody sends in a day is no number of sends, so that no sum of them overflows.
+const SENDS_MAX: u64 = 1 << 36;
+
 /// The sum over all variations, if each has a number.
 fn sum(variations: &Variations) -> Option<u64> {
     let Variations::List(variations) = variations else { return None };
     variations.iter().try_fold(0_u64, |sum, variation| match &variation.sent {
-        Some(sent) => sum.checked_add(sent.as_u64()?),
+        Some(sent) => sent.as_u64().and_then(|sent| sum.checked_add(sent)).filter(|sum| *sum <= SENDS_MAX),
         None => variation.enrolled.as_ref().map(|_| sum),
     })
 }
@@ -267,7 +270,8 @@ mod tests {
                 "email":[{"variation_name":"A","sent":3,"opens":1},{"variation_name":"B","sent":4}],
                 "ios_push":[{"sent":2},{"variation_name":"Control Group","enrolled":9}],
                 "trigger_in_app_message":[{"impressions":5}],
-                "sms":[], "webhook":[{"errors":1}], "line":{"sent":1}, "rcs":[{"sent":-1}], "banner":[{"sent":"2"}]},
+                "sms":[], "webhook":[{"errors":1}], "line":{"sent":1}, "rcs":[{"sent":-1}], "banner":[{"sent":"2"}],
+                "content_cards":[{"sent":18446744073709551615}], "push":[{"sent":68719476736},{"sent":1}]},
                 "conversions":1},
                {"time":"2026-11-21T00:00:00+01:00"}]"#,
         )
@@ -282,6 +286,8 @@ mod tests {
             ("line", None),
             ("rcs", None),
             ("banner", None),
+            ("content_cards", None),
+            ("push", None),
         ] {
             assert_eq!(sent[channel], sends, "{channel}");
         }

@@ -214,6 +214,12 @@ impl Directory {
                 "raise the limit of open files (LimitNOFILE= in the unit, ulimit -n, fs.file-max)".to_owned()
             }
             ErrorKind::OutOfMemory => "it needs more memory".to_owned(),
+            ErrorKind::PermissionDenied if path != self.path && path.exists() => {
+                format!("the files in {} must belong to this user: chown them", self.path.display())
+            }
+            ErrorKind::AlreadyExists if path.is_symlink() => {
+                "it is a link to what does not exist: is the volume mounted?".to_owned()
+            }
             ErrorKind::NotFound
             | ErrorKind::PermissionDenied
             | ErrorKind::AlreadyExists

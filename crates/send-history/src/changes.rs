@@ -1,7 +1,7 @@
 //! Turns jobs into changes of rows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::directory::ObjectDirectory;
 use crate::flushed::{FlushedSends, SentPoint, sends};
@@ -43,11 +43,21 @@ impl Job {
     }
 
     /// The sends that it covers.
-    pub(crate) fn sends(&self) -> u64 {
+    fn sends(&self) -> u64 {
         match self {
             Job::Counted(flushed) => flushed.sends(),
             Job::Landed { flushed, series, .. } => sends(flushed.points_of(series)),
         }
+    }
+
+    /// Leaves it out. Returns how many sends that concerns which were not left out before.
+    pub(crate) fn leave_out(&self) -> u64 {
+        match self {
+            Job::Counted(flushed) => flushed.leave_out(),
+            Job::Landed { flushed, .. } if flushed.is_left_out() => return 0,
+            Job::Landed { .. } => {}
+        }
+        self.sends()
     }
 }
 
@@ -56,15 +66,23 @@ impl Job {
 pub(crate) struct RowChanges {
     pub(crate) rows: BTreeMap<RowKey, Row>,
     pub(crate) objects: BTreeSet<u32>,
-    /// Sends that were counted or have an outcome; with both, twice.
-    sends: u64,
+    flushes: Vec<FlushSums>,
+}
+
+/// The sends of a flush that are in some changes.
+#[derive(Debug)]
+struct FlushSums {
+    flush: Weak<FlushedSends>,
+    counted: u64,
+    /// Those that have an outcome.
+    landed: u64,
 }
 
 /// Sends of a job that are left out.
 #[derive(Debug, Clone, Copy, Default)]
 struct LeftOut {
     now: u64,
-    /// When they were counted: there was no room for their objects.
+    /// When they were counted: there was no room for their objects, or the flush was left out.
     before: u64,
 }
 
@@ -79,12 +97,32 @@ impl RowChanges {
             self.rows.entry(key).or_default().add(&row);
         }
         self.objects.extend(other.objects);
-        self.sends += other.sends;
+        for sums in other.flushes {
+            self.sum(sums);
+        }
     }
 
-    /// The sends whose count or outcome they are.
-    pub(crate) const fn sends(&self) -> u64 {
-        self.sends
+    /// Adds to what is known of a flush. Flushes are few: those of the time from one write to the next.
+    fn sum(&mut self, sums: FlushSums) {
+        match self.flushes.iter_mut().find(|known| known.flush.ptr_eq(&sums.flush)) {
+            Some(known) => {
+                known.counted += sums.counted;
+                known.landed += sums.landed;
+            }
+            None => self.flushes.push(sums),
+        }
+    }
+
+    /// The sends whose count or outcome they are, each once.
+    pub(crate) fn sends(&self) -> u64 {
+        self.flushes.iter().map(|sums| sums.counted.max(sums.landed)).sum()
+    }
+
+    /// Leaves them out. Returns how many sends that concerns.
+    pub(crate) fn leave_out(self) -> u64 {
+        let counted = self.flushes.iter().filter(|sums| sums.counted > 0);
+        counted.filter_map(|sums| sums.flush.upgrade()).for_each(|flush| flush.leave_out());
+        self.sends()
     }
 
     /// Applies a job. Returns how many sends are left out, for there is no room for their objects, or they are not known any more.
@@ -93,7 +131,14 @@ impl RowChanges {
             Job::Counted(flushed) => self.count(directory, flushed),
             Job::Landed { flushed, series, landing } => self.land(directory, flushed, series, *landing),
         };
-        self.sends += job.sends().saturating_sub(left_out.before + left_out.now);
+        let taken = job.sends().saturating_sub(left_out.before + left_out.now);
+        if taken > 0 {
+            let (flush, counted, landed) = match job {
+                Job::Counted(flush) => (flush, taken, 0),
+                Job::Landed { flushed, .. } => (flushed, 0, taken),
+            };
+            self.sum(FlushSums { flush: Arc::downgrade(flush), counted, landed });
+        }
         left_out.now
     }
 
@@ -126,7 +171,12 @@ impl RowChanges {
     ) -> LeftOut {
         let known = flushed.numbers.get().filter(|(generation, _)| *generation == directory.generation);
         let Some((_, numbers)) = known else {
-            return LeftOut { now: sends(flushed.points_of(series)), before: 0 };
+            let sends = sends(flushed.points_of(series));
+            return if flushed.is_left_out() {
+                LeftOut { now: 0, before: sends }
+            } else {
+                LeftOut { now: sends, before: 0 }
+            };
         };
         let mut left_out = LeftOut::default();
         let mut points: Vec<SentPoint> = flushed.points_of(series).collect();
@@ -228,7 +278,11 @@ mod tests {
         assert_eq!(counts((0, 2), 95), dropped);
         assert_eq!(directory.get(1).unwrap().last_send, u64::from(DAY) + 900);
         assert_eq!(changes.objects, [0, 1, 2].into());
-        assert_eq!(changes.sends(), 2 * 9, "a step's sends are no others than its Canvas's");
+        assert_eq!(
+            changes.sends(),
+            9,
+            "a step's sends are no others than its Canvas's, nor those with an outcome"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -99,9 +100,21 @@ pub struct FlushedSends {
     points: Vec<SentPoint>,
     /// The numbers that the directory has given the objects, and the directory's generation.
     pub(crate) numbers: OnceLock<(u64, Vec<Option<u32>>)>,
+    /// Whether its sends are booked as left out: then their outcomes are not, once more.
+    is_left_out: AtomicBool,
 }
 
 impl FlushedSends {
+    /// Notes that its sends are left out.
+    pub(crate) fn leave_out(&self) {
+        self.is_left_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.is_left_out.load(Ordering::Relaxed)
+    }
+
     /// An empty flush; `connections` are their names, by number.
     pub fn new(connections: Vec<Box<str>>) -> Self {
         Self {
@@ -113,6 +126,7 @@ impl FlushedSends {
             starts: Vec::new(),
             points: Vec::new(),
             numbers: OnceLock::new(),
+            is_left_out: AtomicBool::new(false),
         }
     }
 

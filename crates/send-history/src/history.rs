@@ -155,7 +155,7 @@ impl SendHistory {
         let mut inbox = lock(&self.shared.inbox);
         if inbox.is_closed || inbox.is_ended || inbox.size + size > WAITING_MAX {
             drop(inbox);
-            self.shared.left_out.fetch_add(job.sends(), Ordering::Relaxed);
+            self.shared.left_out.fetch_add(job.leave_out(), Ordering::Relaxed);
             return false;
         }
         inbox.size += size;

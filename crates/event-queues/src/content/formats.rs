@@ -2,7 +2,7 @@
 //! would be booked as a few malformed lines and remembered as counted.
 
 /// First bytes, the format, and the advice.
-const REFUSED: [(&[u8], &str, &str); 18] = [
+const REFUSED: [(&[u8], &str, &str); 20] = [
     (b"\x04\x22\x4d\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
     (b"\x02\x21\x4c\x18", "lz4", "unpack it, or pipe it: lz4 -dc FILE | braze-datadog run --once --import -"),
     (b"\x5d\0\0", "lzma", "unpack it, or pipe it: xz -dc FILE | braze-datadog run --once --import -"),
@@ -19,6 +19,9 @@ const REFUSED: [(&[u8], &str, &str); 18] = [
     (b"PAR1", "Parquet", "export the events as Avro or JSON"),
     (b"ORC", "ORC", "export the events as Avro or JSON"),
     (b"%PDF", "PDF", "export the events as Avro or JSON"),
+    // Before those of UTF-16, with which the first of them begins.
+    (b"\xff\xfe\0\0", "UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE"),
+    (b"\0\0\xfe\xff", "UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE"),
     (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE"),
     (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 FILE"),
 ];
@@ -61,6 +64,9 @@ mod tests {
             (b"7z\xbc\xaf\x27\x1c", "7z"),
             (&[&[b'a'; 257][..], b"ustar\0"].concat(), "tar"),
             (b"PAR1", "Parquet"),
+            (b"\xff\xfe{\0", "UTF-16 text"),
+            (b"\xff\xfe\0\0{\0\0\0", "UTF-32 text"),
+            (b"\0\0\xfe\xff\0\0\0{", "UTF-32 text"),
         ] {
             let reason = refused(head).unwrap();
             assert!(reason.starts_with(&format!("it is {name}, which is not read; ")), "{reason}");

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,6 +63,9 @@ pub(super) fn list(
             }
         } else if kind.is_file() {
             list.add_regular(path, false)?;
+        } else if kind.is_socket() {
+            let problem = "it is a socket, which can't be opened as a file".to_owned();
+            return Err(ImportError::File { path: path.clone(), problem });
         } else {
             list.add(path.clone(), FileKind::Stream, origin(path), false)?;
         }

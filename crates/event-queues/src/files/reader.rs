@@ -72,7 +72,7 @@ pub(super) fn start(
                     "cannot read {} beyond byte {} of its content: {error}; {}",
                     name(&planned.found),
                     position.unwrap_or_default(),
-                    advice(&planned.found.kind, outbox.counted)
+                    advice(&planned.found.kind, position.unwrap_or_default(), outbox.counted)
                 ),
             };
             if !planned.found.is_listed {
@@ -94,10 +94,13 @@ fn name(found: &ListedFile) -> String {
     }
 }
 
-/// The advice for a file that can't be read further. `counted`: how many of its first bytes on disk the events handed over
-/// came from.
-fn advice(kind: &FileKind, counted: Option<u64>) -> String {
+/// The advice for a file that can't be read beyond `position`. `counted`: how many of its first bytes on disk the events handed
+/// over came from.
+fn advice(kind: &FileKind, position: u64, counted: Option<u64>) -> String {
     if !matches!(kind, FileKind::Regular { .. }) {
+        if position == 0 {
+            return "nothing of it is counted; check what it is".to_owned();
+        }
         return "what came before is counted, and counts twice where it is imported again".to_owned();
     }
     let Some(bytes) = counted else {

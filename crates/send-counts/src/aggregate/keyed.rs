@@ -6,7 +6,7 @@
 
 use std::hint::black_box;
 
-use super::tags::{self, DIMENSIONS};
+use super::tags::{self, DIMENSIONS, Dimension};
 use super::{Aggregator, Point, Span, saturate, store};
 use crate::route::ConnectionId;
 use braze_events::SendEvent;
@@ -94,7 +94,7 @@ impl Aggregator {
         let send = &keyed.sends[number];
         let point = Point { bucket: send.bucket, sends: 1 };
         let entry = self.add(keyed.bytes(send.key), send.hash, point);
-        for (dimension, name) in send.names.into_iter().enumerate() {
+        for (dimension, name) in Dimension::ALL.into_iter().zip(send.names) {
             // An overflow series takes the name of its app group only.
             if name.length > 0 && tags::takes_name(self.bytes(self.entries[entry].key), dimension) {
                 self.set_name(entry, dimension, keyed.bytes(name), send.seen);

@@ -1,6 +1,7 @@
 //! Adds up what the lanes counted.
 
-use super::{Aggregator, Entry, GROUP, add, tags};
+use super::tags::{self, Dimension};
+use super::{Aggregator, Entry, GROUP, add};
 
 impl Aggregator {
     /// Adds what another lane counted. The bounds on the number of series hold for the sum.
@@ -19,7 +20,7 @@ impl Aggregator {
         for point in theirs.more.iter().flat_map(|more| more.iter()) {
             add(&mut self.entries[entry], *point);
         }
-        for (dimension, name) in theirs.names.iter().enumerate() {
+        for (dimension, name) in Dimension::ALL.into_iter().zip(&theirs.names) {
             // A series that went into an overflow series leaves its names behind but the app group's.
             let has_place = tags::takes_name(self.bytes(self.entries[entry].key), dimension);
             if name.span.length > 0 && has_place {

@@ -17,8 +17,8 @@ use foldhash::fast::RandomState;
 use self::changes::ChangeLog;
 pub use self::changes::{Change, Changes};
 use self::generation::Generation;
-use super::tags::{self, APP_GROUP, DIMENSIONS, Layout};
-use super::{Aggregator, GROUP, Span, saturate};
+use super::tags::{self, Dimension, Layout};
+use super::{Aggregator, GROUP, Span};
 use crate::hash;
 use crate::route::ConnectionId;
 
@@ -42,8 +42,8 @@ const NO_ID: u32 = u32::MAX - 1;
 pub struct NameOf<'n> {
     /// Whose it is.
     pub connection: ConnectionId,
-    /// Index of the tag (see [`tags`]).
-    pub dimension: usize,
+    /// What it is the name of.
+    pub dimension: Dimension,
     /// Its id; empty if unknown.
     pub id: &'n [u8],
     /// The name, cut to what Datadog takes.
@@ -107,7 +107,7 @@ impl KnownNames {
         self.lay_out(&layout);
         self.begin(cut.len());
         let mut places = Vec::with_capacity(cut.len());
-        for dimension in (0..DIMENSIONS).filter(|dimension| layout.has_names(*dimension)) {
+        for dimension in Dimension::ALL.into_iter().filter(|dimension| layout.has_names(*dimension)) {
             places.clear();
             let turns = self.turns;
             let is_by_id = layout.names_by_id(dimension);
@@ -117,7 +117,7 @@ impl KnownNames {
                 }
             }
             for number in 0..cut.len() {
-                if !is_by_id || cut.entries[number].names[dimension].span.length == 0 {
+                if !is_by_id || cut.entries[number].names[dimension as usize].span.length == 0 {
                     self.learn_sent(cut, number, dimension);
                 }
             }
@@ -127,7 +127,8 @@ impl KnownNames {
 
     /// Forgets the names of the app groups of some connections.
     pub fn forget_app_groups(&mut self, is_of: impl Fn(ConnectionId) -> bool) {
-        let stays = |owner: &[u8]| dimension_of(owner) != APP_GROUP || !is_of(tags::connection_of(owner));
+        let stays =
+            |owner: &[u8]| dimension_of(owner) != Dimension::AppGroup || !is_of(tags::connection_of(owner));
         self.retain(stays);
     }
 
@@ -186,12 +187,18 @@ impl KnownNames {
     }
 
     /// Learns the names of some series, and appends to `places` where the names of their ids are.
-    fn learn(&mut self, cut: &Aggregator, numbers: Range<usize>, dimension: usize, places: &mut Vec<u32>) {
+    fn learn(
+        &mut self,
+        cut: &Aggregator,
+        numbers: Range<usize>,
+        dimension: Dimension,
+        places: &mut Vec<u32>,
+    ) {
         let mut group = std::mem::take(&mut self.group);
         group.look_at(&self.hasher, cut, numbers.clone(), dimension);
         self.young.touch(&group.owners);
         for (owner, number) in group.owners.iter().zip(numbers) {
-            let name = cut.entries[number].names[dimension];
+            let name = cut.entries[number].names[dimension as usize];
             let name = (cut.bytes(name.span), name.seen);
             places.push(self.learn_one(owner.bytes.of(&group.arena), owner.hash, name));
         }
@@ -225,7 +232,7 @@ impl KnownNames {
     }
 
     /// Learns a name that is part of the key: as it was sent, or without an id.
-    fn learn_sent(&mut self, cut: &Aggregator, number: usize, dimension: usize) {
+    fn learn_sent(&mut self, cut: &Aggregator, number: usize, dimension: Dimension) {
         let key = cut.bytes(cut.entries[number].key);
         let (id, name) = tags::id_and_name_of(key, dimension);
         if name.is_empty() {
@@ -245,7 +252,7 @@ impl KnownNames {
 
     /// Gives series the names of their ids. A place is looked up anew where nothing was known at the time, and once a
     /// generation has been forgotten since `turns`.
-    fn fill(&mut self, cut: &mut Aggregator, dimension: usize, places: &[u32], turns: u64) {
+    fn fill(&mut self, cut: &mut Aggregator, dimension: Dimension, places: &[u32], turns: u64) {
         let mut group = std::mem::take(&mut self.group);
         for (number, place) in places.iter().enumerate().filter(|(_, place)| **place != NO_ID) {
             let mut place = Some(*place).filter(|place| *place != NOWHERE && self.turns == turns);
@@ -298,8 +305,8 @@ impl KnownNames {
     }
 }
 
-fn dimension_of(owner: &[u8]) -> usize {
-    usize::from(owner[OWNER_HEAD - 1] & !SENT)
+fn dimension_of(owner: &[u8]) -> Dimension {
+    Dimension::ALL[usize::from(owner[OWNER_HEAD - 1] & !SENT)]
 }
 
 fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
@@ -307,7 +314,7 @@ fn name_of<'n>(owner: &'n [u8], name: &'n [u8]) -> NameOf<'n> {
     let is_sent = owner[OWNER_HEAD - 1] & SENT != 0;
     let rest = &owner[OWNER_HEAD..];
     let id = match rest.split_first_chunk::<2>() {
-        Some((length, rest)) if is_sent || dimension != APP_GROUP => {
+        Some((length, rest)) if is_sent || dimension != Dimension::AppGroup => {
             let (first, behind) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
             if is_sent { first } else { behind }
         }
@@ -323,7 +330,13 @@ fn groups(length: usize) -> impl Iterator<Item = Range<usize>> {
 
 impl Group {
     /// Fills `owners` with the owners of these series' names.
-    fn look_at(&mut self, hasher: &RandomState, cut: &Aggregator, numbers: Range<usize>, dimension: usize) {
+    fn look_at(
+        &mut self,
+        hasher: &RandomState,
+        cut: &Aggregator,
+        numbers: Range<usize>,
+        dimension: Dimension,
+    ) {
         self.owners.clear();
         self.arena.clear();
         for entry in &cut.entries[numbers] {
@@ -332,8 +345,8 @@ impl Group {
             let start = self.arena.len();
             if !id.is_empty() {
                 self.start(key, dimension, 0);
-                if dimension != APP_GROUP {
-                    self.write_with_length(tags::id_of(key, APP_GROUP));
+                if dimension != Dimension::AppGroup {
+                    self.write_with_length(tags::id_of(key, Dimension::AppGroup));
                 }
                 self.arena.extend_from_slice(id);
             }
@@ -342,9 +355,9 @@ impl Group {
         }
     }
 
-    fn start(&mut self, key: &[u8], dimension: usize, mark: u8) {
+    fn start(&mut self, key: &[u8], dimension: Dimension, mark: u8) {
         self.arena.extend_from_slice(&tags::connection_of(key).0.to_le_bytes());
-        self.arena.push(saturate(dimension as u64).to_le_bytes()[0] | mark);
+        self.arena.push(dimension as u8 | mark);
     }
 
     /// Ids in keys are shorter than 64 KiB.
@@ -509,8 +522,9 @@ mod tests {
             names.settle(&mut cut);
             let ids = sends.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
             let of = |id: &u8| {
-                let is_it =
-                    |number: &usize| tags::id_of(cut.series(*number).key, 1) == id.to_string().as_bytes();
+                let is_it = |number: &usize| {
+                    tags::id_of(cut.series(*number).key, Dimension::Campaign) == id.to_string().as_bytes()
+                };
                 (0..cut.len())
                     .find(is_it)
                     .map(|number| (*id, cut.series(number).attributes.names[1].to_vec()))

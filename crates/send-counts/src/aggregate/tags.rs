@@ -65,19 +65,46 @@ pub enum Names {
     AsSent,
 }
 
-/// The things that have an id and a name: app group, campaign, Canvas, Canvas step.
-pub const DIMENSIONS: usize = 4;
+/// What has an id and a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dimension {
+    /// An app group: a workspace of Braze.
+    AppGroup,
+    /// A campaign.
+    Campaign,
+    /// A Canvas.
+    Canvas,
+    /// A step of a Canvas.
+    CanvasStep,
+}
 
-/// The dimension of app groups.
-pub const APP_GROUP: usize = 0;
+/// How many dimensions there are.
+pub const DIMENSIONS: usize = Dimension::ALL.len();
 
-/// The id and the name field of each dimension; that of [`APP_GROUP`] comes first.
-const FIELDS_OF: [(Field, Field); DIMENSIONS] = [
-    (Field::AppGroupId, Field::AppGroupName),
-    (Field::CampaignId, Field::CampaignName),
-    (Field::CanvasId, Field::CanvasName),
-    (Field::CanvasStepId, Field::CanvasStepName),
-];
+impl Dimension {
+    /// All of them, in the order of a key's parts.
+    pub const ALL: [Self; 4] = [Self::AppGroup, Self::Campaign, Self::Canvas, Self::CanvasStep];
+
+    /// The field that has its id.
+    pub const fn id_field(self) -> Field {
+        match self {
+            Self::AppGroup => Field::AppGroupId,
+            Self::Campaign => Field::CampaignId,
+            Self::Canvas => Field::CanvasId,
+            Self::CanvasStep => Field::CanvasStepId,
+        }
+    }
+
+    /// The field that has its name.
+    pub const fn name_field(self) -> Field {
+        match self {
+            Self::AppGroup => Field::AppGroupName,
+            Self::Campaign => Field::CampaignName,
+            Self::Canvas => Field::CanvasName,
+            Self::CanvasStep => Field::CanvasStepName,
+        }
+    }
+}
 
 /// The key's third part, after the connection: what kind of series it is.
 const ORDINARY: u8 = 0;
@@ -132,8 +159,8 @@ impl Layout {
         static_tags.sort_unstable();
         static_tags.dedup();
         Self {
-            id: FIELDS_OF.map(|(id, _)| has(Tag::Field(id))),
-            name: FIELDS_OF.map(|(_, name)| has(Tag::Field(name))),
+            id: Dimension::ALL.map(|dimension| has(Tag::Field(dimension.id_field()))),
+            name: Dimension::ALL.map(|dimension| has(Tag::Field(dimension.name_field()))),
             channel: has(Tag::Channel),
             latest: settings.names == Names::Latest,
             static_tags,
@@ -155,8 +182,8 @@ impl Layout {
     ) -> Attributes<'e> {
         start(key, connection, ORDINARY);
         let mut attributes = Attributes::default();
-        for dimension in 0..DIMENSIONS {
-            attributes.names[dimension] = self.write_dimension(key, dimension, event);
+        for dimension in Dimension::ALL {
+            attributes.names[dimension as usize] = self.write_dimension(key, dimension, event);
         }
         write_part(key, if self.channel { channel.as_bytes() } else { b"" });
         attributes
@@ -175,13 +202,13 @@ impl Layout {
     }
 
     /// Whether the name of a dimension belongs to its id, instead of being part of the key.
-    pub fn names_by_id(&self, dimension: usize) -> bool {
-        self.latest && self.id[dimension] && self.name[dimension]
+    pub fn names_by_id(&self, dimension: Dimension) -> bool {
+        self.latest && self.id[dimension as usize] && self.name[dimension as usize]
     }
 
     /// Whether series show a name for a dimension.
-    pub fn has_names(&self, dimension: usize) -> bool {
-        self.name[dimension]
+    pub fn has_names(&self, dimension: Dimension) -> bool {
+        self.name[dimension as usize]
     }
 
     /// The tags of a series, sorted, each once, in `tags`.
@@ -189,11 +216,11 @@ impl Layout {
         tags.clear();
         tags.extend(self.static_tags.iter().map(|tag| TagText { key: tag.as_bytes(), value: b"" }));
         let mut parts = Parts(&key[HEAD..]);
-        for (dimension, (id, name)) in FIELDS_OF.into_iter().enumerate() {
-            push_tag(tags, Tag::Field(id), parts.next().unwrap_or_default());
+        for dimension in Dimension::ALL {
+            push_tag(tags, Tag::Field(dimension.id_field()), parts.next().unwrap_or_default());
             let name_part = parts.next().unwrap_or_default();
-            let value = if name_part.is_empty() { attributes.names[dimension] } else { name_part };
-            push_tag(tags, Tag::Field(name), value);
+            let value = if name_part.is_empty() { attributes.names[dimension as usize] } else { name_part };
+            push_tag(tags, Tag::Field(dimension.name_field()), value);
         }
         push_tag(tags, Tag::Channel, parts.next().unwrap_or_default());
         if is_overflow(key) {
@@ -207,10 +234,20 @@ impl Layout {
 
     /// Writes id and name of one dimension; returns the name if it is not part of the key.
     #[inline]
-    fn write_dimension<'e>(&self, key: &mut Vec<u8>, dimension: usize, event: &SendEvent<'e>) -> &'e [u8] {
-        let (id_field, name_field) = FIELDS_OF[dimension];
-        let id = if self.id[dimension] { clean(event.field(id_field), id_field.name()) } else { b"" };
-        let name = if self.name[dimension] { clean(event.field(name_field), name_field.name()) } else { b"" };
+    fn write_dimension<'e>(
+        &self,
+        key: &mut Vec<u8>,
+        dimension: Dimension,
+        event: &SendEvent<'e>,
+    ) -> &'e [u8] {
+        let (id_field, name_field) = (dimension.id_field(), dimension.name_field());
+        let id =
+            if self.id[dimension as usize] { clean(event.field(id_field), id_field.name()) } else { b"" };
+        let name = if self.name[dimension as usize] {
+            clean(event.field(name_field), name_field.name())
+        } else {
+            b""
+        };
         if id.is_empty() && name.is_empty() {
             // Two empty parts; most dimensions have nothing.
             key.extend_from_slice(&[0; 4]);
@@ -238,35 +275,25 @@ pub fn is_overflow(key: &[u8]) -> bool {
 }
 
 /// Whether a series with this key shows a name for a dimension. Overflow series show that of their app group only.
-pub fn takes_name(key: &[u8], dimension: usize) -> bool {
-    !is_overflow(key) || (dimension == APP_GROUP && !id_of(key, APP_GROUP).is_empty())
+pub fn takes_name(key: &[u8], dimension: Dimension) -> bool {
+    !is_overflow(key) || (dimension == Dimension::AppGroup && !id_of(key, dimension).is_empty())
 }
 
 /// The id of a dimension in a key; empty where there is none.
-pub fn id_of(key: &[u8], dimension: usize) -> &[u8] {
-    Parts(&key[HEAD..]).nth(dimension * 2).unwrap_or_default()
+pub fn id_of(key: &[u8], dimension: Dimension) -> &[u8] {
+    Parts(&key[HEAD..]).nth(dimension as usize * 2).unwrap_or_default()
 }
 
 /// Id and name of a dimension in a key; empty where they are not part of it.
-pub fn id_and_name_of(key: &[u8], dimension: usize) -> (&[u8], &[u8]) {
+pub fn id_and_name_of(key: &[u8], dimension: Dimension) -> (&[u8], &[u8]) {
     let mut parts = Parts(&key[HEAD..]);
-    let id = parts.nth(dimension * 2).unwrap_or_default();
+    let id = parts.nth(dimension as usize * 2).unwrap_or_default();
     (id, parts.next().unwrap_or_default())
 }
 
-/// The field that has the id of a dimension, which is below [`DIMENSIONS`].
-pub const fn id_field(dimension: usize) -> Field {
-    FIELDS_OF[dimension].0
-}
-
-/// The field that has the name of a dimension, which is below [`DIMENSIONS`].
-pub const fn name_field(dimension: usize) -> Field {
-    FIELDS_OF[dimension].1
-}
-
 /// The name of a dimension in a key; empty where there is none, or where an id stands for it.
-pub fn name_of(key: &[u8], dimension: usize) -> &[u8] {
-    Parts(&key[HEAD..]).nth(dimension * 2 + 1).unwrap_or_default()
+pub fn name_of(key: &[u8], dimension: Dimension) -> &[u8] {
+    Parts(&key[HEAD..]).nth(dimension as usize * 2 + 1).unwrap_or_default()
 }
 
 /// A value as it may stand in a tag: cut to what Datadog takes with its key, without colons at the end.
@@ -392,7 +419,7 @@ mod tests {
             ]
         );
         assert_eq!(connection_of(&key), ConnectionId(3));
-        assert_eq!(id_of(&key, 1), b"c1");
+        assert_eq!(id_of(&key, Dimension::Campaign), b"c1");
     }
 
     #[test]
@@ -434,7 +461,7 @@ mod tests {
         let (mut ordinary, mut key, mut tags) = (Vec::new(), Vec::new(), Vec::new());
         let mut attributes = layout.write_key(&mut ordinary, ConnectionId(1), &event, "email");
         Layout::overflow_of(&mut key, &ordinary, true);
-        for (dimension, name) in attributes.names.iter_mut().enumerate() {
+        for (dimension, name) in Dimension::ALL.into_iter().zip(&mut attributes.names) {
             if !takes_name(&key, dimension) {
                 *name = b"";
             }
