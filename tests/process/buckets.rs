@@ -252,6 +252,29 @@ async fn a_url_is_imported_once() {
 }
 
 #[tokio::test]
+async fn a_url_that_may_hold_a_secret_or_is_cut_off_is_not_imported() {
+    let intake = Intake::start();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(1, 50).await;
+    let (url, _) = server.settings(server.address());
+    let url = url.trim_end_matches('/');
+    let configuration = configuration(&intake, url, &[]).text("queue.kind", "embedded");
+    for (url, expected) in [
+        (format!("{url}/#TOPSECRET/"), "has a ? or # in it"),
+        (format!("{url}/?TOPSECRET"), "has a ? or # in it"),
+        (format!("{url}/TOPSECRET@b/"), "has an @ in it; credentials belong into queue.storage.options"),
+    ] {
+        let finished = configuration.run(&["run", "--once", "--import", &url]).await;
+        assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
+        assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("TOPSECRET"), "{}", finished.stderr);
+    }
+    assert_eq!(intake.sends(), 0);
+}
+
+#[tokio::test]
 async fn what_a_start_now_passes_is_told_where_it_is_imported_or_written_over() {
     let directory = tempfile::tempdir().unwrap();
     let intake = Intake::start();

@@ -46,6 +46,12 @@ pub enum StorageSetupError {
         /// What is wrong.
         problem: String,
     },
+    /// The URL may hold a secret, and is not repeated.
+    #[error("the URL of a bucket {problem}")]
+    Credentials {
+        /// What is in it, and what to do.
+        problem: &'static str,
+    },
     /// The store knows no such option.
     #[error(
         "queue.storage.options.{key}: {store} has no such option; see https://docs.rs/object_store for its keys"
@@ -120,6 +126,9 @@ impl Bucket {
         options: &BTreeMap<Box<str>, Secret>,
     ) -> Result<Self, StorageSetupError> {
         let given = source.url.trim();
+        if let Some(problem) = StorageSource::refusal(given) {
+            return Err(StorageSetupError::Credentials { problem });
+        }
         let wrong = |problem: String| StorageSetupError::Url { url: given.to_owned(), problem };
         let url = Url::parse(given).map_err(|error| wrong(error.to_string()))?;
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|error| wrong(error.to_string()))?;
@@ -387,9 +396,16 @@ mod tests {
             ("s3://events", &[("regoin", "x")], "queue.storage.options.regoin: S3 has no such option"),
             ("gs://events", &[("region", "x")], "Google Cloud Storage has no such option"),
             ("file:///data", &[("region", "x")], "a directory has no such option"),
+            ("file:///data/secret#1", &[], "has a ? or # in it"),
+            ("s3://events/secret?y", &[], "has a ? or # in it"),
+            (
+                "s3://key:secret@events/x",
+                &[],
+                "has an @ in it; credentials belong into queue.storage.options",
+            ),
         ] {
             let message = bucket(url, options).unwrap_err().to_string();
-            assert!(message.contains(expected), "{url}: {message}");
+            assert!(message.contains(expected) && !message.contains("secret"), "{url}: {message}");
         }
     }
 }
