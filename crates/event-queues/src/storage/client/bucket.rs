@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_mins(1);
 const CAUSE_BYTES_MAX: usize = 300;
 /// The end of the hosts of Cloudflare's R2.
 const R2_HOST: &str = ".r2.cloudflarestorage.com";
+/// The advice for keys that the client can't ask for.
+pub(super) const UNREADABLE_KEY: &str = "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move \
+                                         such objects out of the prefix";
 const RETRIES_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
@@ -262,10 +265,7 @@ pub(super) fn advice(error: &Error) -> String {
     let status = status_of(&text);
     let advice = match (error, status) {
         (Error::Precondition { .. }, _) => "it was written over while it was read; it is read again",
-        (Error::InvalidPath { .. }, _) => {
-            "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move such objects out of the \
-             prefix"
-        }
+        (Error::InvalidPath { .. }, _) => UNREADABLE_KEY,
         (Error::NotFound { .. }, _) | (_, Some("404")) => {
             "there is no such bucket or object; check the URL and the endpoint"
         }

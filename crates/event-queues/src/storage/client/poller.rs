@@ -97,6 +97,8 @@ pub(super) struct SourceState {
     swept: Option<Instant>,
     /// Whether the last listing left new objects alone, for too many others can't be read.
     is_full: bool,
+    /// Whether it was told that keys are passed.
+    is_nameless_told: bool,
     /// The failed listings in a row, and when it is listed again.
     failures: u32,
     due: Option<Instant>,

@@ -376,6 +376,34 @@ async fn what_can_not_be_read_is_looked_for_where_nothing_is_listed() {
     assert_eq!((health.pending.totals().objects, health.pending.has_failed(0)), (2, true));
 }
 
+/// The client asks for `a` where a key is `/a`.
+#[tokio::test]
+async fn keys_that_begin_with_a_slash_are_passed_and_the_others_are_found_as_ever() {
+    let hours = |above: &str| format!("{above}date=2026-11-27-10/a");
+    let many: Vec<_> = (0..1001).map(|directory| format!("{directory:04}x/a")).collect();
+    for (keys, listings) in [
+        (vec![hours(&format!("{SEND}/"))], vec!["/".to_owned(), format!("{SEND}/"), SEND.to_owned()]),
+        (vec![hours("")], vec!["/".to_owned(), "date=2026-11-27-10".to_owned()]),
+        (vec!["2026/11/27/10/a".to_owned()], vec!["/".to_owned(), "2026".to_owned()]),
+        (vec!["x/y".to_owned()], vec!["/".to_owned(), "x/".to_owned()]),
+        (
+            many.clone(),
+            // Two pages.
+            ["/", "/"].into_iter().chain(many.iter().map(|key| &key[..5])).map(str::to_owned).collect(),
+        ),
+    ] {
+        let mut place = Place::new("s3://b", StorageStart::Beginning);
+        place.put(&keys);
+        place.put(&[format!("/{}", keys[0]), "/odd".to_owned()]);
+        assert_eq!(place.list().await, keys);
+        assert!(place.poller.states[0].is_nameless_told);
+        assert_eq!(place.server.listings(), listings);
+        place.put(&[format!("/{}-new", keys[0]), "//a".to_owned()]);
+        assert_eq!(place.list().await, [""; 0]);
+        assert_eq!(place.sweep().await, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn an_import_of_fewer_types_does_not_make_the_others_new() {
     let mut place = Place::new("s3://b", StorageStart::Now);
