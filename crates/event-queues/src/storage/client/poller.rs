@@ -27,7 +27,7 @@ use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::health::BucketHealth;
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord, version};
 use super::notifications::Notifications;
 use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
@@ -381,16 +381,6 @@ impl BucketPoller {
         }
         let object = FoundObject { source, meta, version, record: handed.or(known) };
         self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
-    }
-}
-
-/// Identifies what is written under an object's path.
-fn version(meta: &ObjectMeta) -> String {
-    let ObjectMeta { e_tag, version, last_modified, size, .. } = meta;
-    match (e_tag, version) {
-        (Some(tag), _) => tag.clone(),
-        (None, Some(version)) => version.clone(),
-        (None, None) => format!("{size}@{}", last_modified.timestamp_micros()),
     }
 }
 

@@ -11,10 +11,10 @@ use object_store::path::Path;
 
 use super::super::layout::{HourForm, PathHour};
 use super::super::memory::{
-    MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord,
+    MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord, version,
 };
 use super::descent::Descent;
-use super::{BucketPoller, Round, Trouble, version};
+use super::{BucketPoller, Round, Trouble};
 use crate::event_type::event_type_of_path;
 use crate::storage::StorageStart;
 

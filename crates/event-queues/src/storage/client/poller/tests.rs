@@ -376,6 +376,20 @@ async fn what_can_not_be_read_is_looked_for_where_nothing_is_listed() {
     assert_eq!((health.pending.totals().objects, health.pending.has_failed(0)), (2, true));
 }
 
+/// Once it is seen by itself, and then in a listing.
+#[tokio::test]
+async fn an_object_has_one_version_however_an_answer_writes_it() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let [old, new] = ["27-05/old", "27-10/new"].map(|name| format!("{SEND}/date=2026-11-{name}"));
+    place.server.list_without_quotes();
+    place.put(&[&old, &new]);
+    place.look().await;
+    while place.found.try_recv().is_ok() {}
+    place.poller.health.pending.interrupt(&(0, old.clone()), None, Some(Duration::ZERO));
+    assert_eq!(place.list().await, [old]);
+    assert_eq!(place.sweep().await, [""; 0], "it was written once");
+}
+
 /// The client asks for `a` where a key is `/a`.
 #[tokio::test]
 async fn keys_that_begin_with_a_slash_are_passed_and_the_others_are_found_as_ever() {

@@ -23,6 +23,8 @@ struct State {
     refused: BTreeSet<String>,
     /// Of how many bytes an answer is at most.
     bytes_max: Option<usize>,
+    /// Whether listings tell a version without quotes, as Azure's do.
+    is_unquoted: bool,
     /// Those that are stored packed, as Google's store calls it, and whether each is large.
     packed: BTreeMap<String, bool>,
     listings: Vec<String>,
@@ -79,6 +81,11 @@ impl Server {
     /// Gives out no more than so many bytes of an object.
     pub(super) fn cut_short(&self, bytes_max: Option<usize>) {
         self.state.lock().unwrap().bytes_max = bytes_max;
+    }
+
+    /// Tells versions without quotes in listings.
+    pub(super) fn list_without_quotes(&self) {
+        self.state.lock().unwrap().is_unquoted = true;
     }
 
     /// Unpacks this object for whoever does not take gzip; of a large one no answer has its length.
@@ -189,11 +196,12 @@ fn list(state: &mut State, url: &Url) -> String {
             entries.push(format!("<NextContinuationToken>{last}</NextContinuationToken>"));
             break;
         }
+        let quote = if state.is_unquoted { "" } else { "\"" };
         entries.push(match below {
             Some(_) => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
             None => format!(
                 "<Contents><Key>{key}</Key><LastModified>2026-11-27T10:00:00Z</LastModified><Size>{}</Size>\
-                 <ETag>\"{written}\"</ETag></Contents>",
+                 <ETag>{quote}{written}{quote}</ETag></Contents>",
                 state.bodies.get(key).map_or(1, String::len)
             ),
         });
