@@ -21,7 +21,8 @@ const KIND: MemoryKind = MemoryKind {
     file: RedbKind { name: "objects", format: 1, cache_bytes: CACHE_BYTES },
     locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
     newer: "Run the newer version, or move the file away",
-    failed: "check the disk and the permissions. What was settled since it was last written is counted again",
+    failed: "check the disk and the permissions; the next start opens it anew, and counts again what was settled since it was \
+             last written",
     damaged: "move it away, and set queue.storage.start to the hour from which on objects are to be counted (those counted \
               before are counted again from there on)",
 };
