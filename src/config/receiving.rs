@@ -63,10 +63,7 @@ impl Check<'_> {
         let more = storage.sources.iter().map(|(url, app_group)| (url.trim(), app_group.trim()));
         let sources: Vec<_> = one.into_iter().chain(more).collect();
         for (url, _) in &sources {
-            if url.contains('@') && !url.starts_with("abfs") {
-                self.diagnostics.error(URL, "has an @ in it; credentials belong into queue.storage.options");
-            } else if url.contains(['?', '#']) {
-                let reason = "has a ? or # in it, as a URL with a signature has; credentials belong into queue.storage.options";
+            if let Some(reason) = event_queues::storage::StorageSource::refusal(url) {
                 self.diagnostics.error(URL, reason);
             } else if !url.contains("://") {
                 let reason =

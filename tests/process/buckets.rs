@@ -252,6 +252,49 @@ async fn a_url_is_imported_once() {
 }
 
 #[tokio::test]
+async fn a_url_that_may_hold_a_secret_or_is_cut_off_is_not_imported() {
+    let intake = Intake::start();
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::directory(directory.path());
+    let mut bucket = Bucket::of(&server).await;
+    bucket.write(1, 50).await;
+    let (url, _) = server.settings(server.address());
+    let url = url.trim_end_matches('/');
+    let configuration = configuration(&intake, url, &[]).text("queue.kind", "embedded");
+    for (url, expected) in [
+        (format!("{url}/#TOPSECRET/"), "has a ? or # in it"),
+        (format!("{url}/?TOPSECRET"), "has a ? or # in it"),
+        (format!("{url}/TOPSECRET@b/"), "has an @ in it; credentials belong into queue.storage.options"),
+    ] {
+        let finished = configuration.run(&["run", "--once", "--import", &url]).await;
+        assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
+        assert!(finished.stderr.contains(expected), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("TOPSECRET"), "{}", finished.stderr);
+    }
+    assert_eq!(intake.sends(), 0);
+}
+
+/// A service manager starts it anew then, and that opens the file anew, which a failed write has shut.
+#[tokio::test]
+async fn a_memory_that_can_not_be_written_ends_the_process_whatever_writes_it() {
+    let intake = Intake::start();
+    let directory = tempfile::tempdir().unwrap();
+    let bucket = directory.path().join("bucket");
+    let configuration = configuration(&intake, &format!("file://{}", bucket.display()), &[]);
+    // It is not ready.
+    let mut forwarder = configuration.spawn(&["run"]);
+    forwarder.says("a bucket can't be listed").await;
+    let state = configuration.home().join("state");
+    std::fs::rename(&state, configuration.home().join("away")).unwrap();
+    // Its first listing writes where its reading begins.
+    std::fs::create_dir(&bucket).unwrap();
+    assert_eq!(forwarder.wait().await.code(), Some(1), "{}", forwarder.log());
+    let log = forwarder.log();
+    assert!(log.contains("the queue can't acknowledge any more"), "{log}");
+    assert!(log.contains("the next start opens it anew"), "{log}");
+}
+
+#[tokio::test]
 async fn what_a_start_now_passes_is_told_where_it_is_imported_or_written_over() {
     let directory = tempfile::tempdir().unwrap();
     let intake = Intake::start();

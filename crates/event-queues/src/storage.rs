@@ -45,6 +45,20 @@ pub struct StorageSource {
     pub app_group_id: Option<Box<str>>,
 }
 
+impl StorageSource {
+    /// Why a URL can't be one that is read, whatever store it names: it may hold a secret, which would stand in logs and in
+    /// the memory, and the stores' clients leave out what follows these characters.
+    #[must_use]
+    pub fn refusal(url: &str) -> Option<&'static str> {
+        if url.contains('@') && !url.starts_with("abfs") {
+            return Some("has an @ in it; credentials belong into queue.storage.options");
+        }
+        url.contains(['?', '#']).then_some(
+            "has a ? or # in it, as a URL with a signature has; credentials belong into queue.storage.options",
+        )
+    }
+}
+
 /// Says the present moment, in Unix seconds.
 pub type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
 

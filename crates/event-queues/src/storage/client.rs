@@ -19,6 +19,7 @@ mod pending;
 mod poller;
 mod queue;
 mod reader;
+mod stored;
 
 pub use self::bucket::StorageSetupError;
 pub use self::health::{StorageCounts, StorageWatch};

@@ -12,9 +12,12 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ClientOptions, Error, ObjectStore, ObjectStoreScheme, RetryConfig,
+};
 use url::Url;
 
+use super::stored::StoredConnector;
 use crate::Secret;
 use crate::storage::StorageSource;
 
@@ -29,9 +32,36 @@ const RETRY: Duration = Duration::from_mins(1);
 const CAUSE_BYTES_MAX: usize = 300;
 /// The end of the hosts of Cloudflare's R2.
 const R2_HOST: &str = ".r2.cloudflarestorage.com";
+/// How the client says that an answer has no length.
+const NO_LENGTH: &str = "Content-Length Header missing";
+/// The advice for keys that the client can't ask for.
+pub(super) const UNREADABLE_KEY: &str = "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move \
+                                         such objects out of the prefix";
 const RETRIES_MAX: usize = 8;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// What the environment may say of a store's client (`AWS_PROXY_URL`, …), which takes its options as a whole.
+const CLIENT_OPTIONS: [ClientConfigKey; 19] = [
+    ClientConfigKey::AllowHttp,
+    ClientConfigKey::AllowInvalidCertificates,
+    ClientConfigKey::NoSystemCertificates,
+    ClientConfigKey::ConnectTimeout,
+    ClientConfigKey::ReadTimeout,
+    ClientConfigKey::Timeout,
+    ClientConfigKey::Http1Only,
+    ClientConfigKey::Http2Only,
+    ClientConfigKey::Http2KeepAliveInterval,
+    ClientConfigKey::Http2KeepAliveTimeout,
+    ClientConfigKey::Http2KeepAliveWhileIdle,
+    ClientConfigKey::Http2MaxFrameSize,
+    ClientConfigKey::PoolIdleTimeout,
+    ClientConfigKey::PoolMaxIdlePerHost,
+    ClientConfigKey::ProxyUrl,
+    ClientConfigKey::ProxyCaCertificate,
+    ClientConfigKey::ProxyExcludes,
+    ClientConfigKey::RandomizeAddresses,
+    ClientConfigKey::UserAgent,
+];
 
 /// Why a store can't be made of the configuration. No request was made yet.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +75,12 @@ pub enum StorageSetupError {
         url: String,
         /// What is wrong.
         problem: String,
+    },
+    /// The URL may hold a secret, and is not repeated.
+    #[error("the URL of a bucket {problem}")]
+    Credentials {
+        /// What is in it, and what to do.
+        problem: &'static str,
     },
     /// The store knows no such option.
     #[error(
@@ -102,11 +138,16 @@ pub(super) struct Bucket {
     place: (String, ObjectPath),
 }
 
-/// Builds a store from the environment, a URL and options. The builders are alike, and share no trait.
+/// Builds a store from what the environment says, a URL and options. The builders are alike, and share no trait.
 macro_rules! configured {
-    ($builder:ty, $key:ty, $store:literal, $url:expr, $options:expr) => {{
-        let mut builder = <$builder>::from_env().with_url($url).with_retry(retry());
-        builder = builder.with_client_options(client());
+    ($builder:ty, $key:ty, $store:literal, $environment:expr, $url:expr, $options:expr) => {{
+        let (environment, plain): ($builder, _) = ($environment, <$builder>::new());
+        let client = client_beside(|key| {
+            let key = <$key>::Client(key);
+            let said = environment.get_config_value(&key);
+            said.filter(|said| plain.get_config_value(&key).as_ref() != Some(said))
+        });
+        let mut builder = environment.with_url($url).with_retry(retry()).with_client_options(client);
         for (key, value) in $options {
             builder = builder.with_config(option::<$key>(key, $store)?, value.expose());
         }
@@ -120,6 +161,9 @@ impl Bucket {
         options: &BTreeMap<Box<str>, Secret>,
     ) -> Result<Self, StorageSetupError> {
         let given = source.url.trim();
+        if let Some(problem) = StorageSource::refusal(given) {
+            return Err(StorageSetupError::Credentials { problem });
+        }
         let wrong = |problem: String| StorageSetupError::Url { url: given.to_owned(), problem };
         let url = Url::parse(given).map_err(|error| wrong(error.to_string()))?;
         let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|error| wrong(error.to_string()))?;
@@ -134,16 +178,25 @@ impl Bucket {
                     GoogleCloudStorageBuilder,
                     GoogleConfigKey,
                     "Google Cloud Storage",
+                    GoogleCloudStorageBuilder::from_env(),
+                    given,
+                    options
+                )
+                .with_http_connector(StoredConnector::default())
+                .build()
+                .map_err(unfit)?,
+            ),
+            ObjectStoreScheme::MicrosoftAzure => Arc::new(
+                configured!(
+                    MicrosoftAzureBuilder,
+                    AzureConfigKey,
+                    "Azure Blob Storage",
+                    MicrosoftAzureBuilder::from_env(),
                     given,
                     options
                 )
                 .build()
                 .map_err(unfit)?,
-            ),
-            ObjectStoreScheme::MicrosoftAzure => Arc::new(
-                configured!(MicrosoftAzureBuilder, AzureConfigKey, "Azure Blob Storage", given, options)
-                    .build()
-                    .map_err(unfit)?,
             ),
             ObjectStoreScheme::Local => match options.keys().next() {
                 Some(key) => {
@@ -226,7 +279,15 @@ pub(super) fn s3_builder(
     url: &str,
     options: &BTreeMap<Box<str>, Secret>,
 ) -> Result<AmazonS3Builder, StorageSetupError> {
-    Ok(configured!(AmazonS3Builder, AmazonS3ConfigKey, "S3", url, options))
+    s3_builder_of(AmazonS3Builder::from_env(), url, options)
+}
+
+fn s3_builder_of(
+    environment: AmazonS3Builder,
+    url: &str,
+    options: &BTreeMap<Box<str>, Secret>,
+) -> Result<AmazonS3Builder, StorageSetupError> {
+    Ok(configured!(AmazonS3Builder, AmazonS3ConfigKey, "S3", environment, url, options))
 }
 
 fn option<K: FromStr>(key: &str, store: &'static str) -> Result<K, StorageSetupError> {
@@ -241,6 +302,12 @@ pub(super) fn client() -> ClientOptions {
         .with_timeout_disabled()
 }
 
+/// The client with what the environment says of it.
+fn client_beside(said: impl Fn(ClientConfigKey) -> Option<String>) -> ClientOptions {
+    let said = CLIENT_OPTIONS.into_iter().filter_map(|key| Some((key, said(key)?)));
+    said.fold(client(), |options, (key, value)| options.with_config(key, value))
+}
+
 fn retry() -> RetryConfig {
     let backoff =
         BackoffConfig { init_backoff: BACKOFF_FIRST, max_backoff: BACKOFF_MAX, ..BackoffConfig::default() };
@@ -253,9 +320,10 @@ pub(super) fn advice(error: &Error) -> String {
     let status = status_of(&text);
     let advice = match (error, status) {
         (Error::Precondition { .. }, _) => "it was written over while it was read; it is read again",
-        (Error::InvalidPath { .. }, _) => {
-            "a key in it can't be read here (it has an empty part, or one that is `.` or `..`); move such objects out of the \
-             prefix"
+        (Error::InvalidPath { .. }, _) => UNREADABLE_KEY,
+        (_, None) if text.contains(NO_LENGTH) => {
+            "the store, or a proxy before it, changes the object on its way and does not tell its length; store it without a \
+             Content-Encoding (docs/limits.md)"
         }
         (Error::NotFound { .. }, _) | (_, Some("404")) => {
             "there is no such bucket or object; check the URL and the endpoint"
@@ -330,6 +398,31 @@ mod tests {
     }
 
     #[test]
+    fn what_the_environment_says_of_the_client_holds_beside_the_limits_and_below_the_options() {
+        let client = AmazonS3ConfigKey::Client;
+        let environment = AmazonS3Builder::new()
+            .with_config(client(ClientConfigKey::AllowHttp), "true")
+            .with_config(client(ClientConfigKey::ProxyUrl), "http://proxy:1")
+            .with_config(client(ClientConfigKey::UserAgent), "one");
+        let options = [("user_agent".into(), "two".into())].into();
+        let builder = s3_builder_of(environment, "s3://events", &options).unwrap();
+        for (key, value) in [
+            (ClientConfigKey::AllowHttp, Some("true")),
+            (ClientConfigKey::ProxyUrl, Some("http://proxy:1")),
+            (ClientConfigKey::UserAgent, Some("two")),
+            (ClientConfigKey::ConnectTimeout, Some("10s")),
+            (ClientConfigKey::ReadTimeout, Some("30s")),
+            (ClientConfigKey::Timeout, None),
+        ] {
+            assert_eq!(builder.get_config_value(&client(key)).as_deref(), value, "{key:?}");
+        }
+        let environment = AmazonS3Builder::new().with_config(client(ClientConfigKey::ReadTimeout), "5s");
+        let builder = s3_builder_of(environment, "s3://events", &BTreeMap::new()).unwrap();
+        let read = builder.get_config_value(&client(ClientConfigKey::ReadTimeout));
+        assert_eq!(read.as_deref(), Some("5s"));
+    }
+
+    #[test]
     fn the_name_of_a_bucket_is_known_in_each_form_of_its_url() {
         for url in [
             "s3://acme/currents/",
@@ -374,6 +467,9 @@ mod tests {
             words,
             "it is archived (S3 Glacier): restore it, or move it out of the prefix: 403 InvalidObjectState"
         );
+        let source = "Header: Content-Length Header missing from response".into();
+        let words = advice(&Error::Generic { store: "GCS", source });
+        assert!(words.contains("store it without a Content-Encoding"), "{words}");
         let refused = Error::Generic { store: "S3", source: "connection refused".into() };
         assert_eq!(advice(&refused), "it is tried again: connection refused");
     }
@@ -387,9 +483,16 @@ mod tests {
             ("s3://events", &[("regoin", "x")], "queue.storage.options.regoin: S3 has no such option"),
             ("gs://events", &[("region", "x")], "Google Cloud Storage has no such option"),
             ("file:///data", &[("region", "x")], "a directory has no such option"),
+            ("file:///data/secret#1", &[], "has a ? or # in it"),
+            ("s3://events/secret?y", &[], "has a ? or # in it"),
+            (
+                "s3://key:secret@events/x",
+                &[],
+                "has an @ in it; credentials belong into queue.storage.options",
+            ),
         ] {
             let message = bucket(url, options).unwrap_err().to_string();
-            assert!(message.contains(expected), "{url}: {message}");
+            assert!(message.contains(expected) && !message.contains("secret"), "{url}: {message}");
         }
     }
 }

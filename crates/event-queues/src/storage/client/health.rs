@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::pending::Pending;
 
@@ -24,6 +24,8 @@ pub(super) struct BucketHealth {
     pub(super) counted: AtomicU64,
     pub(super) left_out: AtomicU64,
     pub(super) bytes_read: AtomicU64,
+    /// Why the memory failed: further sends might not be acknowledged.
+    memory_failure: OnceLock<String>,
 }
 
 /// By source: what is in the way, while that lasts.
@@ -96,6 +98,15 @@ pub struct StorageCounts {
 impl BucketHealth {
     pub(super) fn new(sources: usize) -> Self {
         Self { listing: Troubles::of(sources), reading: Troubles::of(sources), ..Self::default() }
+    }
+
+    /// Notes why the memory failed. Returns why it did first.
+    pub(super) fn fail(&self, problem: String) -> String {
+        self.memory_failure.get_or_init(|| problem).clone()
+    }
+
+    pub(super) fn memory_failure(&self) -> Option<&String> {
+        self.memory_failure.get()
     }
 
     /// Notes that an object of a source can't be read for now. Returns whether that is news.

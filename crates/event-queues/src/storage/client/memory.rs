@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
+use object_store::ObjectMeta;
 use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -20,7 +21,8 @@ const KIND: MemoryKind = MemoryKind {
     file: RedbKind { name: "objects", format: 1, cache_bytes: CACHE_BYTES },
     locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
     newer: "Run the newer version, or move the file away",
-    failed: "check the disk and the permissions. What was settled since it was last written is counted again",
+    failed: "check the disk and the permissions; the next start opens it anew, and counts again what was settled since it was \
+             last written",
     damaged: "move it away, and set queue.storage.start to the hour from which on objects are to be counted (those counted \
               before are counted again from there on)",
 };
@@ -69,7 +71,27 @@ pub(super) struct ObjectRecord {
     pub(super) print: Option<Print>,
 }
 
+/// Identifies what is written under an object's path.
+pub(super) fn version(meta: &ObjectMeta) -> String {
+    let ObjectMeta { e_tag, version, last_modified, size, .. } = meta;
+    match (e_tag, version) {
+        (Some(tag), _) => unquoted(tag).to_owned(),
+        (None, Some(version)) => version.clone(),
+        (None, None) => format!("{size}@{}", last_modified.timestamp_micros()),
+    }
+}
+
+/// An `ETag` without its quotes: Azure writes them in the answer to a HEAD, and not in a listing.
+fn unquoted(tag: &str) -> &str {
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
+}
+
 impl ObjectRecord {
+    /// Earlier versions wrote an `ETag` as it came.
+    fn unquoted(self) -> Self {
+        Self { version: unquoted(&self.version).to_owned(), ..self }
+    }
+
     /// Whether nothing of this version is to be read.
     pub(super) fn is_done(&self, version: &str) -> bool {
         self.version == version && self.standing != ObjectStanding::Begun
@@ -157,9 +179,9 @@ impl ObjectMemory {
             let objects = read.open_table(OBJECTS)?;
             let packed = objects.get((source, path))?;
             let named = || format!("{source} {path}");
-            packed
-                .map(|packed| unpack(&[source.as_bytes(), path.as_bytes()], packed.value(), named))
-                .transpose()
+            let unpack = |packed: &[u8]| unpack(&[source.as_bytes(), path.as_bytes()], packed, named);
+            let record = packed.map(|packed| unpack(packed.value())).transpose()?;
+            Ok(record.map(ObjectRecord::unquoted))
         }))
     }
 
@@ -385,6 +407,16 @@ mod tests {
         assert_eq!(memory.object("s3://b", "a").unwrap(), Some(record("a")));
         assert_eq!(memory.object("s3://b", "c").unwrap(), None);
         assert_eq!(memory.object("s3://bb", "a").unwrap(), None);
+    }
+
+    #[test]
+    fn a_version_that_was_written_with_quotes_is_the_one_without() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = ObjectMemory::open(root.path()).unwrap();
+        let quoted = ("s3://b".into(), "a".to_owned(), record("\"0x8D\""));
+        memory.settle(&[quoted]).unwrap();
+        assert!(memory.object("s3://b", "a").unwrap().unwrap().is_done("0x8D"));
+        assert_eq!((unquoted("\"a\""), unquoted("a"), unquoted("\""), unquoted("")), ("a", "a", "\"", ""));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
 use super::health::BucketHealth;
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord};
+use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord, version};
 use super::notifications::Notifications;
 use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
@@ -46,8 +46,15 @@ enum Trouble {
     Store(Error),
     /// The message.
     Notifications(String),
-    Memory(MemoryError),
+    Over(Over),
+}
+
+/// Why nothing more can be found at all.
+pub(super) enum Over {
+    /// The receiver is gone: the process is about to end.
     Closed,
+    /// The memory can't be used any more.
+    Memory(MemoryError),
 }
 
 impl From<Error> for Trouble {
@@ -58,7 +65,7 @@ impl From<Error> for Trouble {
 
 impl From<MemoryError> for Trouble {
     fn from(error: MemoryError) -> Self {
-        Self::Memory(error)
+        Self::Over(Over::Memory(error))
     }
 }
 
@@ -97,6 +104,8 @@ pub(super) struct SourceState {
     swept: Option<Instant>,
     /// Whether the last listing left new objects alone, for too many others can't be read.
     is_full: bool,
+    /// Whether it was told that keys are passed.
+    is_nameless_told: bool,
     /// The failed listings in a row, and when it is listed again.
     failures: u32,
     due: Option<Instant>,
@@ -118,12 +127,21 @@ struct Round {
     passed: u64,
 }
 
-/// The receiver is gone: the process is about to end.
-struct Closed;
-
 impl BucketPoller {
-    /// Lists until the receiver is gone, or `once`.
+    /// Lists until the receiver is gone, or `once`. It ends with the memory, too: once that has failed it refuses everything
+    /// until it is opened anew, which the next start does.
     pub(super) async fn run(mut self, once: bool) {
+        let last = match self.find(once).await {
+            Ok(last) => last,
+            Err(Over::Closed) => return,
+            Err(Over::Memory(error)) => ObjectInput::Failed(self.health.fail(error.to_string())),
+        };
+        // The receiver is gone only when the process is about to end.
+        let _nobody = self.found.send(last).await;
+    }
+
+    /// As [`Self::run`]: what the reader is told last.
+    async fn find(&mut self, once: bool) -> Result<ObjectInput, Over> {
         loop {
             let mut failed = None;
             self.is_outdated = false;
@@ -131,16 +149,10 @@ impl BucketPoller {
                 if self.states[source].due.is_some_and(|due| Instant::now() < due) {
                     continue;
                 }
-                match self.list_or_tell(source, once).await {
-                    Ok(reason) => failed = reason.or(failed),
-                    Err(Closed) => return,
-                }
+                failed = self.list_or_tell(source, once).await?.or(failed);
             }
             if once {
-                let last = failed.map_or(ObjectInput::End, ObjectInput::Failed);
-                // The receiver is gone only when the process is about to end.
-                let _nobody = self.found.send(last).await;
-                return;
+                return Ok(failed.map_or(ObjectInput::End, ObjectInput::Failed));
             }
             // Where one fails, the others go on.
             let has_failed = self.states.iter().any(|state| state.failures > 0);
@@ -148,14 +160,12 @@ impl BucketPoller {
             let asked = self.states.iter().filter(|state| !(is_notified && has_failed) || state.failures > 0);
             let due = asked.filter_map(|state| state.due).min();
             let wait = due.map_or(self.settings.poll_interval, |due| due.duration_since(Instant::now()));
-            if self.wait(wait, has_failed).await.is_break() {
-                return;
-            }
+            self.wait(wait, has_failed).await?;
         }
     }
 
     /// Lists a source, and says when that is due again. Returns why it failed, if it did.
-    async fn list_or_tell(&mut self, source: usize, once: bool) -> Result<Option<String>, Closed> {
+    async fn list_or_tell(&mut self, source: usize, once: bool) -> Result<Option<String>, Over> {
         self.health.listings.fetch_add(1, Ordering::Relaxed);
         let reason = match self.list(source, once).await {
             Ok(()) => {
@@ -164,10 +174,9 @@ impl BucketPoller {
                 }
                 None
             }
-            Err(Trouble::Closed) => return Err(Closed),
             Err(trouble) => {
                 self.health.listings_failed.fetch_add(1, Ordering::Relaxed);
-                Some(self.tell(source, trouble))
+                Some(self.tell(source, trouble)?)
             }
         };
         let state = &mut self.states[source];
@@ -176,18 +185,17 @@ impl BucketPoller {
         Ok(reason)
     }
 
-    fn tell(&self, source: usize, trouble: Trouble) -> String {
+    fn tell(&self, source: usize, trouble: Trouble) -> Result<String, Over> {
         let url = &self.buckets[source].url;
         let words = match trouble {
             Trouble::Store(error) => format!("{url} can't be listed: {}", advice(&error)),
-            Trouble::Memory(error) => error.to_string(),
             Trouble::Notifications(words) => words,
-            Trouble::Closed => String::new(),
+            Trouble::Over(over) => return Err(over),
         };
         if self.health.listing.complain(source, &words) {
             tracing::error!(url = &**url, trouble = words, "a bucket can't be listed");
         }
-        words
+        Ok(words)
     }
 
     /// Lists a source, and hands over its new objects.
@@ -378,17 +386,7 @@ impl BucketPoller {
             return Ok(());
         }
         let object = FoundObject { source, meta, version, record: handed.or(known) };
-        self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Closed)
-    }
-}
-
-/// Identifies what is written under an object's path.
-fn version(meta: &ObjectMeta) -> String {
-    let ObjectMeta { e_tag, version, last_modified, size, .. } = meta;
-    match (e_tag, version) {
-        (Some(tag), _) => tag.clone(),
-        (None, Some(version)) => version.clone(),
-        (None, None) => format!("{size}@{}", last_modified.timestamp_micros()),
+        self.found.send(ObjectInput::Object(Box::new(object))).await.map_err(|_| Trouble::Over(Over::Closed))
     }
 }
 

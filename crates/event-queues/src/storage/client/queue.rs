@@ -122,7 +122,6 @@ pub fn open(
         writing: 0,
         due: None,
         writer,
-        write_failed: None,
         health,
         ended: None,
         _listing: listing,
@@ -150,8 +149,6 @@ pub struct StorageQueue {
     /// The deadline for writing records without a delivery.
     due: Option<Instant>,
     writer: MemoryWriter<Settled>,
-    /// Why a write failed: further sends might not be acknowledged.
-    write_failed: Option<String>,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
     /// It ends with the queue.
@@ -211,7 +208,7 @@ impl StorageQueue {
         let written = self.writer.wait().await;
         let writing = std::mem::take(&mut self.writing);
         if let Err(problem) = written {
-            self.write_failed.get_or_insert_with(|| problem.clone());
+            self.health.fail(problem.clone());
             return Err(QueueError(problem));
         }
         for (object, record) in self.unwritten.drain(..writing) {
@@ -277,6 +274,6 @@ impl Queue for StorageQueue {
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
-        self.write_failed.as_ref().map_or(Ok(()), |problem| Err(QueueError(problem.clone())))
+        self.health.memory_failure().map_or(Ok(()), |problem| Err(QueueError(problem.clone())))
     }
 }

@@ -314,11 +314,11 @@ impl ObjectReader {
                 return Ok(Begin::Behind(Some(record)));
             }
         }
-        told(if record.standing == ObjectStanding::Passed {
-            "it was passed when it was first seen, and what was in it then is not known, so all of it is counted"
+        if let Some(what) = told_of_new(&record) {
+            told(what);
         } else {
-            "its bytes are others than those that were counted, so it is counted as a new object"
-        });
+            tracing::info!(object = name, "an object was written over of which nothing was counted");
+        }
         Ok(Begin::Behind(None))
     }
 
@@ -369,6 +369,17 @@ impl ObjectReader {
     }
 }
 
+/// The warning for an object that was written over and is counted from its start; none where nothing of it was counted before.
+fn told_of_new(record: &ObjectRecord) -> Option<&'static str> {
+    match (record.standing, record.place) {
+        (ObjectStanding::Passed, _) => Some(
+            "it was passed when it was first seen, and what was in it then is not known, so all of it is counted",
+        ),
+        (ObjectStanding::LeftOut, None) => None,
+        _ => Some("its bytes are others than those that were counted, so it is counted as a new object"),
+    }
+}
+
 /// The receiver is gone: the process is about to end.
 struct Closed;
 
@@ -378,4 +389,27 @@ enum Begin {
     Behind(Option<ObjectRecord>),
     /// Nothing of it needs to be read.
     Passed(ObjectRecord),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::FileLayout;
+
+    #[test]
+    fn only_of_what_was_counted_before_it_is_told_that_it_was_counted() {
+        let some = ReadPlace { layout: FileLayout::Lines, position: 3, container: 0 };
+        for (standing, place, expected) in [
+            (ObjectStanding::Passed, None, Some("it was passed when it was first seen")),
+            (ObjectStanding::Counted, Some(some), Some("others than those that were counted")),
+            (ObjectStanding::Begun, Some(some), Some("others than those that were counted")),
+            (ObjectStanding::LeftOut, Some(some), Some("others than those that were counted")),
+            (ObjectStanding::LeftOut, None, None),
+        ] {
+            let record = ObjectRecord { version: "1".to_owned(), standing, place, print: None };
+            let told = told_of_new(&record);
+            assert_eq!(told.is_some(), expected.is_some(), "{standing:?}");
+            assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{told:?}");
+        }
+    }
 }

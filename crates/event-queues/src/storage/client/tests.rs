@@ -633,6 +633,25 @@ async fn nothing_is_sent_once_what_was_settled_could_not_be_written() {
 }
 
 #[tokio::test]
+async fn nothing_is_sent_once_what_was_listed_could_not_be_written() {
+    let place = Place::new();
+    let bucket = place.root.path().join("bucket");
+    fs::remove_dir(&bucket).unwrap();
+    let (mut queue, watch) =
+        open(place.settings(StorageStart::Beginning), StorageRun::Follow, now()).unwrap();
+    eventually("it is listed in vain", || watch.trouble().is_some()).await;
+    fs::rename(place.root.path().join("state"), place.root.path().join("away")).unwrap();
+    queue.ensure_acknowledgeable().unwrap();
+    // Its first listing writes where its reading begins.
+    fs::create_dir(&bucket).unwrap();
+    let failed = tokio::time::timeout(Duration::from_secs(20), queue.receive()).await.unwrap().unwrap_err();
+    let reason = queue.ensure_acknowledgeable().unwrap_err().to_string();
+    assert!(reason.contains("moved away while it was in use"), "{reason}");
+    assert!(reason.contains("the next start opens it anew"), "{reason}");
+    assert_eq!(failed.to_string(), reason);
+}
+
+#[tokio::test]
 async fn a_bucket_that_is_away_is_told_and_waited_for() {
     let place = Place::new();
     let bucket = place.root.path().join("bucket");

@@ -11,10 +11,10 @@ use object_store::path::Path;
 
 use super::super::layout::{HourForm, PathHour};
 use super::super::memory::{
-    MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord,
+    MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord, version,
 };
 use super::descent::Descent;
-use super::{BucketPoller, Round, Trouble, version};
+use super::{BucketPoller, Over, Round, Trouble};
 use crate::event_type::event_type_of_path;
 use crate::storage::StorageStart;
 
@@ -34,7 +34,7 @@ impl BucketPoller {
         write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
     ) -> Result<T, Trouble> {
         // Its thread is gone only when the process is about to end.
-        Ok(self.memory_thread.write(write).await.ok_or(Trouble::Closed)??)
+        Ok(self.memory_thread.write(write).await.ok_or(Trouble::Over(Over::Closed))??)
     }
 
     /// The record of a source; before its first reading, its beginning is decided, and so is that of new event types.

@@ -7,6 +7,7 @@
 use object_store::path::Path;
 use object_store::{ListResult, ObjectMeta};
 
+use super::super::bucket::UNREADABLE_KEY;
 use super::super::layout::{HourForm, PathHour, PathPart};
 use super::{BucketPoller, Trouble};
 
@@ -56,7 +57,7 @@ pub(super) enum Hours {
 pub(super) enum LevelKind {
     /// It has nothing but hours below it.
     Hours(HourForm),
-    /// It has, or leads to, hours or event types beside other things.
+    /// It has, or leads to, hours or event types beside other things; or keys that are passed.
     Mixed,
     /// It leads to neither.
     Plain,
@@ -70,6 +71,8 @@ struct Directories {
     event_types: Vec<Path>,
     has_uncounted: bool,
     others: Vec<Path>,
+    /// Keys of the bucket begin with `/`, which the client leaves out of every path: it would ask for others.
+    has_nameless: bool,
 }
 
 impl Descent {
@@ -90,6 +93,10 @@ impl BucketLevel {
 
 impl Directories {
     fn kind(&self) -> LevelKind {
+        // Listed as one, these keys would be among the others, and nothing tells them apart.
+        if self.has_nameless {
+            return LevelKind::Mixed;
+        }
         let has_types = !self.event_types.is_empty() || self.has_uncounted;
         match (self.hours.is_empty(), self.periods.is_empty()) {
             (true, true) if !has_types => LevelKind::Plain,
@@ -121,6 +128,9 @@ impl BucketPoller {
         let ListResult { objects, common_prefixes, .. } =
             self.buckets[source].store.list_with_delimiter(Some(&prefix)).await?;
         let directories = self.sort(common_prefixes);
+        if directories.has_nameless {
+            self.tell_nameless(source);
+        }
         let kind = directories.kind();
         self.note(source, &prefix, &directories, kind);
         let Directories { hours, periods, event_types, others, .. } = directories;
@@ -153,7 +163,10 @@ impl BucketPoller {
     fn sort(&self, directories: Vec<Path>) -> Directories {
         let mut sorted = Directories::default();
         for path in directories {
-            let name = path.filename().map(str::to_owned).unwrap_or_default();
+            let Some(name) = path.filename().map(str::to_owned) else {
+                sorted.has_nameless = true;
+                continue;
+            };
             match PathPart::of(&name) {
                 PathPart::EventType(event_type) if self.settings.event_types.contains(event_type) => {
                     sorted.event_types.push(path);
@@ -166,6 +179,13 @@ impl BucketPoller {
             }
         }
         sorted
+    }
+
+    fn tell_nameless(&mut self, source: usize) {
+        if !std::mem::replace(&mut self.states[source].is_nameless_told, true) {
+            let (url, trouble) = (&*self.buckets[source].url, UNREADABLE_KEY);
+            tracing::warn!(url, trouble, "objects of a bucket whose keys begin with a slash are passed");
+        }
     }
 
     /// Remembers what a level is, and what this makes of those above it.

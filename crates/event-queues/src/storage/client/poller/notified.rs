@@ -1,6 +1,5 @@
 //! Takes the buckets' notifications between two listings.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use object_store::{Error, ObjectStoreExt as _};
 use tokio::time::Instant;
 
 use super::super::notifications::{Notification, Notifications, NotifiedObject};
-use super::{BucketPoller, Round, SWEEP_INTERVAL, TROUBLED_MAX, Trouble};
+use super::{BucketPoller, Over, Round, SWEEP_INTERVAL, TROUBLED_MAX, Trouble};
 
 /// How long to wait after notifications could not be received.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,9 +28,8 @@ pub(super) struct TakenMessages {
 
 impl BucketPoller {
     /// Waits for the next listing, and takes notifications meanwhile. After a successful listing the next one can wait
-    /// longer, unless notifications can't be taken, or what was notified is to be looked at again. Breaks when the receiver
-    /// is gone.
-    pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> ControlFlow<()> {
+    /// longer, unless notifications can't be taken, or what was notified is to be looked at again.
+    pub(super) async fn wait(&mut self, wait: Duration, failed: bool) -> Result<(), Over> {
         let begun = Instant::now();
         let Some(notifications) = self.notifications.clone() else { return self.sleep(begun + wait).await };
         let mut until = begun + if failed { wait } else { wait.max(SWEEP_INTERVAL) };
@@ -41,7 +39,7 @@ impl BucketPoller {
                 break;
             }
             let heard = tokio::select! {
-                () = self.found.closed() => return ControlFlow::Break(()),
+                () = self.found.closed() => return Err(Over::Closed),
                 () = tokio::time::sleep_until(until) => break,
                 heard = notifications.receive() => heard,
             };
@@ -62,16 +60,15 @@ impl BucketPoller {
                         self.sleep(until.min(Instant::now() + STRAY_PAUSE)).await?;
                     }
                 }
-                Err(Trouble::Closed) => return ControlFlow::Break(()),
                 // Messages that were not deleted come again. Until then listings go on as without notifications.
                 Err(trouble) => {
-                    self.tell_unheard(&notifications, trouble);
+                    self.tell_unheard(&notifications, trouble)?;
                     until = begun + wait;
                     self.sleep(until.min(Instant::now() + RETRY_INTERVAL)).await?;
                 }
             }
         }
-        ControlFlow::Continue(())
+        Ok(())
     }
 
     /// When a listing is to find what is not notified again: an object whose reading was interrupted, or that was written over
@@ -81,19 +78,18 @@ impl BucketPoller {
         if self.is_outdated { Some(earliest) } else { due }
     }
 
-    async fn sleep(&self, until: Instant) -> ControlFlow<()> {
+    async fn sleep(&self, until: Instant) -> Result<(), Over> {
         tokio::select! {
-            () = self.found.closed() => ControlFlow::Break(()),
-            () = tokio::time::sleep_until(until) => ControlFlow::Continue(()),
+            () = self.found.closed() => Err(Over::Closed),
+            () = tokio::time::sleep_until(until) => Ok(()),
         }
     }
 
-    fn tell_unheard(&mut self, notifications: &Notifications, trouble: Trouble) {
+    fn tell_unheard(&mut self, notifications: &Notifications, trouble: Trouble) -> Result<(), Over> {
         let words = match trouble {
             Trouble::Notifications(words) => words,
             Trouble::Store(error) => super::advice(&error),
-            Trouble::Memory(error) => error.to_string(),
-            Trouble::Closed => return,
+            Trouble::Over(over) => return Err(over),
         };
         if self.unheard.as_deref() != Some(&*words) {
             let queue = notifications.url.as_str();
@@ -104,6 +100,7 @@ impl BucketPoller {
             );
             self.unheard = Some(words);
         }
+        Ok(())
     }
 
     /// Hands over the objects of messages, and deletes these. A message that can't be handed over, is no notification, or
@@ -135,7 +132,7 @@ impl BucketPoller {
             for object in objects {
                 match self.offer_notified(object).await {
                     Ok(()) => {}
-                    Err(Trouble::Closed) => return Err(Trouble::Closed),
+                    Err(Trouble::Over(over)) => return Err(Trouble::Over(over)),
                     Err(error) => {
                         trouble = Some(error);
                         continue 'messages;

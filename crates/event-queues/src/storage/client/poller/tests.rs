@@ -376,6 +376,48 @@ async fn what_can_not_be_read_is_looked_for_where_nothing_is_listed() {
     assert_eq!((health.pending.totals().objects, health.pending.has_failed(0)), (2, true));
 }
 
+/// Once it is seen by itself, and then in a listing.
+#[tokio::test]
+async fn an_object_has_one_version_however_an_answer_writes_it() {
+    let mut place = Place::new("s3://b", StorageStart::Beginning);
+    let [old, new] = ["27-05/old", "27-10/new"].map(|name| format!("{SEND}/date=2026-11-{name}"));
+    place.server.list_without_quotes();
+    place.put(&[&old, &new]);
+    place.look().await;
+    while place.found.try_recv().is_ok() {}
+    place.poller.health.pending.interrupt(&(0, old.clone()), None, Some(Duration::ZERO));
+    assert_eq!(place.list().await, [old]);
+    assert_eq!(place.sweep().await, [""; 0], "it was written once");
+}
+
+/// The client asks for `a` where a key is `/a`.
+#[tokio::test]
+async fn keys_that_begin_with_a_slash_are_passed_and_the_others_are_found_as_ever() {
+    let hours = |above: &str| format!("{above}date=2026-11-27-10/a");
+    let many: Vec<_> = (0..1001).map(|directory| format!("{directory:04}x/a")).collect();
+    for (keys, listings) in [
+        (vec![hours(&format!("{SEND}/"))], vec!["/".to_owned(), format!("{SEND}/"), SEND.to_owned()]),
+        (vec![hours("")], vec!["/".to_owned(), "date=2026-11-27-10".to_owned()]),
+        (vec!["2026/11/27/10/a".to_owned()], vec!["/".to_owned(), "2026".to_owned()]),
+        (vec!["x/y".to_owned()], vec!["/".to_owned(), "x/".to_owned()]),
+        (
+            many.clone(),
+            // Two pages.
+            ["/", "/"].into_iter().chain(many.iter().map(|key| &key[..5])).map(str::to_owned).collect(),
+        ),
+    ] {
+        let mut place = Place::new("s3://b", StorageStart::Beginning);
+        place.put(&keys);
+        place.put(&[format!("/{}", keys[0]), "/odd".to_owned()]);
+        assert_eq!(place.list().await, keys);
+        assert!(place.poller.states[0].is_nameless_told);
+        assert_eq!(place.server.listings(), listings);
+        place.put(&[format!("/{}-new", keys[0]), "//a".to_owned()]);
+        assert_eq!(place.list().await, [""; 0]);
+        assert_eq!(place.sweep().await, [""; 0]);
+    }
+}
+
 #[tokio::test]
 async fn an_import_of_fewer_types_does_not_make_the_others_new() {
     let mut place = Place::new("s3://b", StorageStart::Now);

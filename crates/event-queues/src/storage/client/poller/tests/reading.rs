@@ -17,11 +17,19 @@ struct Reading {
 
 impl Reading {
     fn new(server: Server, urls: &[&str]) -> Self {
+        Self::with(server, urls, &[])
+    }
+
+    /// With these options in the place of those for S3, if there are any.
+    fn with(server: Server, urls: &[&str], options: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let settings = StorageSettings {
+        let mut settings = StorageSettings {
             poll_interval: Duration::from_millis(20),
             ..settings(&server, root.path(), urls, StorageStart::Beginning)
         };
+        if !options.is_empty() {
+            settings.options = options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        }
         let (queue, watch) = open(settings, StorageRun::Follow, Arc::new(|| 1_795_776_800)).unwrap();
         Self { server, queue, watch, _root: root }
     }
@@ -134,4 +142,23 @@ async fn an_object_of_which_the_store_gives_too_little_is_read_on_when_it_gives_
     assert_eq!(begun + &reading.read(1).await.concat(), whole);
     reading.read_for(Duration::from_millis(50)).await;
     assert_eq!((reading.watch.counts().objects_counted, reading.watch.trouble()), (1, None));
+}
+
+#[tokio::test]
+async fn google_s_store_gives_out_objects_as_they_are_stored() {
+    let server = Server::start();
+    for (id, is_large) in [(0, None), (1, Some(false)), (2, Some(true))] {
+        let key = format!("{HOUR}/{id}");
+        server.put_body(&key, &event(id));
+        if let Some(is_large) = is_large {
+            server.pack(&key, is_large);
+        }
+    }
+    let url = format!("http://{}", server.address);
+    let options = [("base_url", &*url), ("allow_http", "true"), ("skip_signature", "true")];
+    let mut reading = Reading::with(server, &["gs://b"], &options);
+    let mut bodies = reading.read(3).await;
+    bodies.sort();
+    assert_eq!(bodies, [event(0), event(1), event(2)]);
+    assert_eq!(reading.watch.trouble(), None);
 }

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use object_store::path::Path;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -22,6 +23,10 @@ struct State {
     refused: BTreeSet<String>,
     /// Of how many bytes an answer is at most.
     bytes_max: Option<usize>,
+    /// Whether listings tell a version without quotes, as Azure's do.
+    is_unquoted: bool,
+    /// Those that are stored packed, as Google's store calls it, and whether each is large.
+    packed: BTreeMap<String, bool>,
     listings: Vec<String>,
     /// The keys that were asked for.
     reads: Vec<String>,
@@ -78,6 +83,16 @@ impl Server {
         self.state.lock().unwrap().bytes_max = bytes_max;
     }
 
+    /// Tells versions without quotes in listings.
+    pub(super) fn list_without_quotes(&self) {
+        self.state.lock().unwrap().is_unquoted = true;
+    }
+
+    /// Unpacks this object for whoever does not take gzip; of a large one no answer has its length.
+    pub(super) fn pack(&self, key: &str, is_large: bool) {
+        self.state.lock().unwrap().packed.insert(key.to_owned(), is_large);
+    }
+
     /// How often this object was asked for.
     pub(super) fn reads_of(&self, key: &str) -> usize {
         self.state.lock().unwrap().reads.iter().filter(|read| *read == key).count()
@@ -122,9 +137,13 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut state = state.lock().unwrap();
-    let key = url.path().split_once("/b/").map(|(_, key)| key.replace("%3D", "=")).unwrap_or_default();
+    let key = url.path().split_once("/b/").and_then(|(_, key)| Path::from_url_path(key).ok());
+    let key = key.unwrap_or_default().to_string();
+    let is_packed_for = header("accept-encoding").contains("gzip");
     let (status, text) = if head[0].starts_with("POST") {
         ("200 OK", messages(&mut state, &header("x-amz-target"), &body))
+    } else if is_packed_for && key.is_empty() {
+        ("200 OK", "a listing that the client does not unpack".to_owned())
     } else if !url.path().starts_with("/b") {
         ("404 Not Found", "<Error><Code>NoSuchBucket</Code></Error>".to_owned())
     } else if head[0].starts_with("GET") && key.is_empty() {
@@ -133,11 +152,15 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) {
         object(&mut state, &key)
     };
     let e_tag = state.keys.get(&key).copied().unwrap_or(1);
-    let length = text.len();
+    let (length, e_tag) = (format!("content-length: {}\r\n", text.len()), format!("etag: \"{e_tag}\"\r\n"));
+    let told = match state.packed.get(&key) {
+        Some(_) if !is_packed_for => String::new(),
+        Some(true) => format!("x-goog-stored-{length}{e_tag}"),
+        _ => length + &e_tag,
+    };
     let head_only = head[0].starts_with("HEAD");
     let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\netag: \"{e_tag}\"\r\nconnection: close\r\n\
-         last-modified: Fri, 27 Nov 2026 10:00:00 GMT\r\n\r\n{}",
+        "HTTP/1.1 {status}\r\n{told}connection: close\r\nlast-modified: Fri, 27 Nov 2026 10:00:00 GMT\r\n\r\n{}",
         if head_only { "" } else { &text }
     );
     // The client may have gone.
@@ -173,11 +196,12 @@ fn list(state: &mut State, url: &Url) -> String {
             entries.push(format!("<NextContinuationToken>{last}</NextContinuationToken>"));
             break;
         }
+        let quote = if state.is_unquoted { "" } else { "\"" };
         entries.push(match below {
             Some(_) => format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"),
             None => format!(
                 "<Contents><Key>{key}</Key><LastModified>2026-11-27T10:00:00Z</LastModified><Size>{}</Size>\
-                 <ETag>\"{written}\"</ETag></Contents>",
+                 <ETag>{quote}{written}{quote}</ETag></Contents>",
                 state.bodies.get(key).map_or(1, String::len)
             ),
         });
