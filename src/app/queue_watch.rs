@@ -53,7 +53,6 @@ impl QueueWatch {
             #[cfg(feature = "storage")]
             QueueWatch::Storage(watch) => {
                 let counts = watch.counts();
-                let objects = counts.objects_waiting;
                 let buckets = admin_api::StorageStatus {
                     bytes_waiting: counts.bytes_waiting,
                     lag_seconds: counts.lag_seconds,
@@ -65,7 +64,10 @@ impl QueueWatch {
                     listings: counts.listings,
                     listings_failed: counts.listings_failed,
                 };
-                QueueStatus { storage: Some(buckets), ..status("storage", objects, objects) }
+                QueueStatus {
+                    storage: Some(buckets),
+                    ..status("storage", counts.objects_waiting, counts.objects_unread)
+                }
             }
         }
     }

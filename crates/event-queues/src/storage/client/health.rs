@@ -74,6 +74,8 @@ pub struct StorageWatch(pub(super) Arc<BucketHealth>);
 pub struct StorageCounts {
     /// Objects that were found and are not counted yet, or whose counts have no outcome yet.
     pub objects_waiting: u64,
+    /// Those of them that are not wholly taken to be counted yet.
+    pub objects_unread: u64,
     /// Their bytes, as they are stored.
     pub bytes_waiting: u64,
     /// When the newest object that was found was written; 0 before one was.
@@ -152,6 +154,7 @@ impl StorageWatch {
         let lag = totals.oldest.map_or(0, |oldest| newest_found.saturating_sub(oldest));
         StorageCounts {
             objects_waiting: totals.objects,
+            objects_unread: totals.unread,
             bytes_waiting: totals.bytes,
             newest_found: u64::try_from(newest_found).unwrap_or_default(),
             newest_done: u64::try_from(self.0.newest_done.load(Ordering::Relaxed)).unwrap_or_default(),

@@ -44,6 +44,8 @@ struct ObjectProgress {
     found: Found,
     /// How far this run has handed it out, as far as the reader has said.
     handed: HandedOut,
+    /// Whether its end has been taken to be counted.
+    is_taken: bool,
     /// Set while reading is interrupted for a temporary reason: when it is tried again.
     due: Option<Instant>,
     /// When it was last known to be there.
@@ -86,6 +88,8 @@ pub(super) enum Disposition {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PendingTotals {
     pub(super) objects: u64,
+    /// Those of which not all has been taken to be counted.
+    pub(super) unread: u64,
     pub(super) bytes: u64,
     /// When the oldest of them was written, in Unix seconds.
     pub(super) oldest: Option<i64>,
@@ -97,6 +101,7 @@ impl ObjectProgress {
         Self {
             found,
             handed,
+            is_taken: false,
             due: None,
             seen: now,
             failures: 0,
@@ -187,6 +192,11 @@ impl Pending {
             }
         });
         known.unwrap_or(Disposition::Wait)
+    }
+
+    /// Notes that the last of it has been taken to be counted.
+    pub(super) fn take(&self, key: &ObjectKey) {
+        self.table().change(key, |object| object.is_taken = true);
     }
 
     /// Notes that it could not be read on for now. It is tried again at once, or, as it failed, after this interval, later
@@ -316,6 +326,7 @@ impl Pending {
         let table = self.table();
         PendingTotals {
             objects: table.objects.len() as u64,
+            unread: table.objects.values().filter(|object| !object.is_taken).count() as u64,
             bytes: table.objects.values().map(|object| object.found.bytes).sum(),
             oldest: table.objects.values().map(|object| object.found.modified).min(),
         }
@@ -358,7 +369,10 @@ mod tests {
         assert_eq!(find("2", 10), Disposition::Wait);
         assert_eq!(pending.oldest_hour(0), Some(PathHour(7)));
         assert_eq!(pending.oldest_hour(1), None);
-        assert_eq!(pending.totals(), PendingTotals { objects: 1, bytes: 10, oldest: Some(5) });
+        let totals = PendingTotals { objects: 1, unread: 1, bytes: 10, oldest: Some(5) };
+        assert_eq!(pending.totals(), totals);
+        pending.take(&key);
+        assert_eq!(pending.totals(), PendingTotals { unread: 0, ..totals }, "it does not wait any more");
         assert_eq!(pending.end(&key), Some(5));
         assert_eq!(pending.totals(), PendingTotals::default());
     }

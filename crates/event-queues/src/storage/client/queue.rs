@@ -163,12 +163,16 @@ impl StorageQueue {
         let Cut { body, framing, oversized, position, .. } = cut;
         let source = Source::Object { url: Arc::clone(&object.name), end: position };
         let origin = Arc::clone(&object.origin);
+        if record.standing != ObjectStanding::Begun {
+            self.health.pending.take(&object.key);
+        }
         self.marks.push_back((receipt, object, Some(record)));
         Delivery { body, framing, origin, source, oversized, recall: false, receipt }
     }
 
     /// An object needs nothing more: it is settled with the chunks before it, which may be settled already.
     fn pass(&mut self, object: Arc<ReadObject>, record: Option<ObjectRecord>) {
+        self.health.pending.take(&object.key);
         self.marks.push_back((Receipt(self.receipt), object, record));
         self.settle(self.settled);
         if !self.unwritten.is_empty() && self.due.is_none() {

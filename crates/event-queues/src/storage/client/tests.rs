@@ -360,6 +360,7 @@ async fn count_lines(place: &Place) -> (usize, StorageCounts, Option<String>) {
             Err(error) => break Some(error.to_string()),
         }
     };
+    assert_eq!(watch.counts().objects_unread, 0, "what is taken does not wait");
     queue.acknowledge(last).await.unwrap();
     drop(queue);
     wait_until_free(place).await;
