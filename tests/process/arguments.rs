@@ -57,7 +57,7 @@ async fn a_queue_with_files_of_another_user_or_behind_a_broken_link_is_told() {
     let queue = configuration.home().join("queue");
     fs::create_dir(&queue).unwrap();
     let lock = File::create(queue.join("lock")).unwrap();
-    lock.set_permissions(Permissions::from_mode(0)).unwrap();
+    lock.set_permissions(Permissions::from_mode(0o0)).unwrap();
     // What root may do beside what files allow is taken from it.
     let mut configuration = configuration.text("queue.embedded.directory", queue.to_str().unwrap());
     if is_root() {
