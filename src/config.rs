@@ -14,6 +14,7 @@
 //! by commas. App group ids in a variable's name keep their case; `_` in the name of a librdkafka option is
 //! a dot there.
 
+mod admin_listen;
 mod api_key;
 mod check;
 mod claims;
@@ -212,18 +213,17 @@ impl Config {
     /// the default where it does not say so any more.
     ///
     /// # Errors
-    /// When an environment variable can't be read, or the file, if no variable says where the port is.
+    /// When an environment variable can't be read, or the file, if no variable says where the port is; and when it can't be
+    /// told for the file's syntax.
     pub fn admin_listen(path: &Path) -> Result<SocketAddr, ConfigError> {
-        let schema = schema::of_settings();
-        // Whoever reads the rest is told of what is wrong.
-        let mut unheard = Diagnostics::new("");
-        let variables = sources::environment(&mut unheard, &environment()?, &schema);
-        if let Some(listen) = listen_of(variables) {
-            return Ok(listen);
-        }
-        let (text, _) = read(path)?;
-        let listen = listen_of(sources::file(&mut unheard, &text, "", &schema));
-        Ok(listen.unwrap_or_else(|| settings::Admin::default().listen.0))
+        admin_listen::read(path)
+    }
+
+    /// Whether there should be a configuration: one that somebody has named, the default file, or variables in its place.
+    pub fn is_expected(path: &Path) -> bool {
+        path != Path::new(DEFAULT_PATH)
+            || path.symlink_metadata().is_ok()
+            || environment().is_ok_and(|env| sources::has_connection(&env))
     }
 
     /// Reads a configuration from its text, as if it stood in the file `path`, with the environment `env`.
@@ -352,12 +352,6 @@ fn read(path: &Path) -> Result<(String, Vec<(String, String)>), ConfigError> {
         read => read.map_err(|error| no_file(path, error))?,
     };
     Ok((text, env))
-}
-
-fn listen_of(mut settings: schema::Table) -> Option<SocketAddr> {
-    let mut admin = settings.remove("admin")?.into_table().ok()?;
-    let listen = admin.remove("listen")?.into_string().ok()?;
-    values::Address::try_from(listen).ok().map(|listen| listen.0)
 }
 
 fn no_file(path: &Path, error: files::FileError) -> ConfigError {

@@ -1,5 +1,6 @@
 //! `braze-datadog check`: finds what `run` would find, and changes nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -36,12 +37,10 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     for warning in &warnings {
         complain(&format!("warning: {warning}"));
     }
-    for refused in &config.connections.refused {
-        complain(&refused.reason);
-    }
-    for refused in &config.reconcile.refused {
-        complain(&refused.reason);
-    }
+    complain_once(
+        (config.connections.refused.iter().map(|refused| &*refused.reason))
+            .chain(config.reconcile.refused.iter().map(|refused| &*refused.reason)),
+    );
     queues::check(&config)?;
     network?;
     super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
@@ -54,6 +53,17 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
             Err(wrong)
         }
         (concluded, asked) => concluded.and(asked),
+    }
+}
+
+/// Complains of each line once: what two connections claim is wrong with both.
+fn complain_once<'r>(reasons: impl Iterator<Item = &'r str>) {
+    let mut told = BTreeSet::new();
+    for reason in reasons {
+        let lines: Vec<&str> = reason.lines().filter(|line| told.insert(*line)).collect();
+        if !lines.is_empty() {
+            complain(&lines.join("\n"));
+        }
     }
 }
 

@@ -86,7 +86,7 @@ async fn add(arguments: &AddArguments) -> Result<Report, Failure> {
     };
     let connection = folder.check(name, &arguments.file(site.as_deref(), key::KeyPlace::Inline(&key)))?;
     if arguments.url.is_none() && arguments.site.is_some() && !arguments.no_validate {
-        key::require_valid(&connection).await?;
+        key::require_valid(&connection, key::AskedFor::Change).await?;
     }
     let running = folder.running()?;
     let started = Clock::system().unix_seconds();
@@ -123,7 +123,7 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
         None => folder.check(name, &folder.text_with_key(name, &key)?)?,
     };
     if !no_validate && connection.site.is_datadogs() {
-        key::require_valid(&connection).await?;
+        key::require_valid(&connection, key::AskedFor::Change).await?;
     }
     let running = folder.running()?;
     let started = Clock::system().unix_seconds();
@@ -143,7 +143,7 @@ async fn rotate(NamedArguments { name, common, no_validate }: &NamedArguments) -
 
 async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<Report, Failure> {
     let folder = Folder::open_to_change(common)?;
-    if !folder.has_file(name) {
+    if !folder.has_file(name) && !folder.is_aside(name) {
         return Err(Failure::configuration(format!(
             "there is no {}; what stands in the main file or in the environment is taken away there",
             folder.file(name).display()
@@ -166,11 +166,14 @@ async fn remove(NamedArguments { name, common, .. }: &NamedArguments) -> Result<
         )));
     }
     let started = Clock::system().unix_seconds();
+    folder.set_aside(name)?;
+    let waited = running.wait(common.wait, started, |status| Ok(running::is_gone(status, name))).await;
+    if let Err(refused @ running::NotTaken::Refused(_)) = waited {
+        folder.put_back(name)?;
+        return Err(Failure::configuration(format!("nothing was removed: {refused}")));
+    }
     let files = folder.remove_both(name, folder.key_file(name).as_deref())?;
-    let forwarder = running
-        .wait(common.wait, started, |status| Ok(running::is_gone(status, name)))
-        .await
-        .map_err(Failure::failed)?;
+    let forwarder = waited.map_err(Failure::failed)?;
     let words = format!("{name} was removed; {}", forwarder.message());
     Ok(report(&connection, "removed", files, Some(forwarder), words))
 }
@@ -186,7 +189,7 @@ async fn test(arguments: &TestArguments) -> Result<Report, Failure> {
     }
     let (name, site) = (connection.name.to_string(), connection.site.name.to_string());
     if connection.site.is_datadogs() {
-        key::require_valid(&connection).await?;
+        key::require_valid(&connection, key::AskedFor::Verdict).await?;
     }
     if !arguments.send {
         let (done, words) = if connection.site.is_datadogs() {

@@ -65,11 +65,25 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
         .map_err(Failure::failed)
 }
 
-/// The connection of the monitor, where one of the configuration is named.
+/// The configuration, and the connection of the monitor. Without one a monitor is made all the same: not every machine has it.
 fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connection)>, Failure> {
-    if arguments.connection.is_none() && arguments.config.config.is_none() {
+    if arguments.connection.is_some() || arguments.config.config.is_some() {
+        return connection(arguments).map(Some);
+    }
+    if !Config::is_expected(&Config::path(None, std::env::var_os("BRAZE_DATADOG_CONFIG"))) {
         return Ok(None);
     }
+    let found = connection(arguments);
+    if let Err(failure) = &found {
+        complain(&format!(
+            "note: no configuration is used, but the metric {METRIC} and all tags: {}",
+            failure.message
+        ));
+    }
+    Ok(found.ok())
+}
+
+fn connection(arguments: &MonitorsArguments) -> Result<(Config, Connection), Failure> {
     let (config, _, path) = load(arguments.config.config.clone())?;
     let names = || config.connections.active.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
     let found = match (&arguments.connection, &config.connections.active[..]) {
@@ -84,7 +98,7 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
         };
         return Err(Failure::failed(format!("{what} (there are {})", names())));
     };
-    Ok(Some((config, connection)))
+    Ok((config, connection))
 }
 
 /// Whether an argument is given that only a monitor over sends has.

@@ -317,6 +317,10 @@ pub fn connection_name_fault(name: &str) -> Option<String> {
     if name == OTHERS {
         return Some("is a reserved name: the forwarder's own metrics add up the rest under it".to_owned());
     }
+    if name == MISNAMED {
+        let reason = "is a reserved name: connections whose name can't be one are told under it";
+        return Some(reason.to_owned());
+    }
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.bytes().all(fits) {
         let reason =
@@ -362,6 +366,7 @@ mod tests {
             ("[connections.\"\"]\ndry_run = true", &["connections.\"\": "]),
             ("[connections._unrouted]\ndry_run = true", &["connections._unrouted", "reserved"]),
             ("[connections._others]\ndry_run = true", &["connections._others", "reserved"]),
+            ("[connections._misnamed]\ndry_run = true", &["connections._misnamed", "reserved"]),
             ("[connections]\nsite = \"EU1\"", &["connections.site", "[connections.NAME]"]),
             (&acme("dry_run = true\nmetric = \"1x\""), &["connections.acme.metric", "begins with a letter"]),
             (&acme("dry_run = true\nmetric = \"\""), &["connections.acme.metric", "begins with a letter"]),

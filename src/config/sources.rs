@@ -148,7 +148,12 @@ pub(super) fn merge(into: &mut Table, from: Table) {
     }
 }
 
-fn parse_toml(diagnostics: &mut Diagnostics, text: &str, origin: &str, key: &str) -> Option<Table> {
+pub(super) fn parse_toml(
+    diagnostics: &mut Diagnostics,
+    text: &str,
+    origin: &str,
+    key: &str,
+) -> Option<Table> {
     match ::config::File::from_str(text, FileFormat::Toml).collect() {
         Ok(table) => Some(table),
         Err(error) => {

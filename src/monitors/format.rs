@@ -234,6 +234,14 @@ mod tests {
             ),
             ("A step sends more than 5 in 5 minutes", "sends more than in 5 minutes"),
             (
+                "Campaign \"Spend more than 5 and save\" sends 5 more in an hour than a day before",
+                "\"Spend more than 5 and save\" sends more in an hour than a day before",
+            ),
+            (
+                "Campaign \"x fewer than 5 left\" sends more than 5 in an hour",
+                "\"x fewer than 5 left\" sends more than in an hour",
+            ),
+            (
                 "A step sends 5 more in an hour than a day before",
                 "A step sends more in an hour than a day before",
             ),

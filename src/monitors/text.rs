@@ -38,15 +38,14 @@ pub(super) fn name(monitor: &Monitor) -> String {
 
 /// A default name without its threshold: the same for a monitor that is tuned.
 pub(super) fn without_threshold(name: &str, threshold: &str) -> String {
-    for (before, after) in
-        [("fewer than ", " "), ("more than ", " "), ("sends ", " more in "), ("sends ", " % more in ")]
-    {
-        // The last, for the campaign's own name comes before.
-        if let Some((start, end)) = name.rsplit_once(&format!("{before}{threshold}{after}")) {
-            return format!("{start}{}{after}{end}", before.trim_end());
-        }
-    }
-    name.to_owned()
+    let around =
+        [("fewer than ", " "), ("more than ", " "), ("sends ", " more in "), ("sends ", " % more in ")];
+    let found = around.into_iter().filter_map(|(before, after)| {
+        name.rfind(&format!("{before}{threshold}{after}")).map(|at| at + before.len())
+    });
+    // The last of all, for the campaign's own name comes before, and may have any of them in it.
+    let Some(at) = found.max() else { return name.to_owned() };
+    format!("{}{}", name[..at].trim_end(), &name[at + threshold.len()..])
 }
 
 /// The message of a monitor over sends.

@@ -45,7 +45,7 @@ const UNPACK_INLINE_BYTES_MAX: usize = 32 * 1024;
 
 /// A body up to this size may be a credential check without events, which is answered even while the queue takes nothing: a
 /// person waits for it.
-const CREDENTIAL_CHECK_BYTES_MAX: u64 = 1024;
+const CREDENTIAL_CHECK_BYTES_MAX: usize = 1024;
 
 /// The limits of requests.
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +106,8 @@ struct Admitted {
     scope: RequestScope,
     /// `None`: the request validly has no body.
     coding: Option<Coding>,
+    /// Whether more than a credential check is taken; how large a body in chunks is, shows as it comes.
+    accepts: Result<(), Refusal>,
 }
 
 /// The app groups that a request may speak for.
@@ -208,15 +210,17 @@ impl PushHandler {
         let (head, body) = request.into_parts();
         let intermediary = Intermediary::of(&head.headers);
         let limits = self.limits.of(&intermediary);
-        let Admitted { sender, scope, coding } =
+        let Admitted { sender, scope, coding, accepts } =
             self.admit(&head, &body, limits, caller.admission, accepts)?;
         if !caller.vouch(sender) {
             return Err(Refusal::Crowded);
         }
         let Some(coding) = coding else { return Ok(0) };
-
         let mut share = self.memory.share(sender);
-        let wire_bytes_max = coding.wire_bytes_max(limits.body_bytes_max);
+        let (wire_bytes_max, beyond) = match accepts {
+            Ok(()) => (coding.wire_bytes_max(limits.body_bytes_max), limits.too_large()),
+            Err(refusal) => (CREDENTIAL_CHECK_BYTES_MAX, refusal),
+        };
         let read = body::read(body, wire_bytes_max, limits.pace, &mut share, &self.buffers, received);
         let read = tokio::select! {
             biased;
@@ -224,7 +228,7 @@ impl PushHandler {
             () = caller.displaced() => Err(Refusal::Crowded),
         };
         let wire = match read {
-            Err(Refusal::TooLarge { .. }) => return Err(limits.too_large()),
+            Err(Refusal::TooLarge { .. }) => return Err(beyond),
             read => read?,
         };
         *unread = false;
@@ -269,16 +273,16 @@ impl PushHandler {
         }
         let (sender, scope) = self.authorize(head)?;
         if body.is_end_stream() {
-            return Ok(Admitted { sender, scope, coding: None });
+            return Ok(Admitted { sender, scope, coding: None, accepts });
         }
         let coding = Coding::of(&head.headers)?;
         if body.size_hint().lower() > coding.wire_bytes_max(limits.body_bytes_max) as u64 {
             return Err(limits.too_large());
         }
-        if body.size_hint().upper().is_none_or(|bytes| bytes > CREDENTIAL_CHECK_BYTES_MAX) {
-            accepts?;
+        match accepts {
+            Err(refusal) if body.size_hint().lower() > CREDENTIAL_CHECK_BYTES_MAX as u64 => Err(refusal),
+            accepts => Ok(Admitted { sender, scope, coding: Some(coding), accepts }),
         }
-        Ok(Admitted { sender, scope, coding: Some(coding) })
     }
 
     /// The number of the sender, and the app groups that the request may speak for.

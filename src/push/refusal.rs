@@ -199,7 +199,10 @@ mod tests {
         for refusal in all {
             let answer = refusal.answer();
             let unavailable = answer.status() == StatusCode::SERVICE_UNAVAILABLE;
-            assert_eq!(answer.headers().contains_key(RETRY_AFTER), unavailable, "{refusal:?}");
+            let is_queue = matches!(refusal, Refusal::NotAccepting | Refusal::Append(_));
+            let seconds = answer.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap());
+            let told = if is_queue { "10" } else { "2" };
+            assert_eq!(seconds, unavailable.then_some(told), "as docs/contract.md has it: {refusal:?}");
             let is_forbidden = answer.status() == StatusCode::FORBIDDEN;
             assert_eq!(is_forbidden, matches!(refusal, Refusal::Page), "Braze is no page: {refusal:?}");
         }

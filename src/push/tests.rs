@@ -706,6 +706,40 @@ async fn a_full_queue_is_told_and_booked_as_such_by_the_first_push_and_by_those_
     assert_eq!(running.counters.refused()[0].0, "queue");
 }
 
+/// Proxies that stream send in chunks what had a length.
+#[tokio::test]
+async fn a_credential_check_is_answered_while_the_queue_takes_nothing_with_a_length_or_in_chunks() {
+    let running = open().await;
+    running.say(Script::Full);
+    running.accepting.store(false, Ordering::SeqCst);
+    let chunked = async |headers: &str, body: &[u8]| {
+        let head =
+            format!("POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n");
+        let chunks = body
+            .chunks(1000)
+            .map(|chunk| [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+        let whole = [head.into_bytes(), chunks.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat();
+        ask(&mut running.connect().await, &whole).await
+    };
+    for body in [&b""[..], b"{}", br#"{"events":[]}"#] {
+        for reply in [running.push("", body).await, chunked("", body).await] {
+            assert_eq!((reply.status, &*reply.body), (200, r#"{"accepted":0}"#), "{body:?}");
+        }
+    }
+    assert_eq!(chunked("Content-Encoding: gzip\r\n", &gzip(b"{}")).await.status, 200);
+    let (blank, events) = (vec![b' '; 1025], envelope_of(2000));
+    for body in [ENVELOPE, &blank, &events] {
+        for reply in [running.push("", body).await, chunked("", body).await] {
+            assert_refused(&reply, 503);
+            assert!(reply.body.contains("the queue is full"), "{reply:?}");
+        }
+    }
+    running.accepting.store(true, Ordering::SeqCst);
+    running.say(Script::Take);
+    assert_eq!(chunked("", &events).await.status, 200);
+    assert_eq!(running.bodies(), [extract(&events)]);
+}
+
 #[tokio::test]
 async fn more_bodies_than_memory_holds_are_503_until_there_is_room() {
     let limits = handler::BodyLimits {

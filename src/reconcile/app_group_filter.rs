@@ -3,9 +3,15 @@
 use std::collections::BTreeSet;
 
 use admin_api::format::harmless;
+use braze_events::app_group;
 
 /// Others that are named.
 const NAMED_MAX: usize = 20;
+
+/// Whether two ids are of one app group.
+pub(super) fn is_same(id: &str, other: &str) -> bool {
+    id == other || app_group::canonical(id) == app_group::canonical(other)
+}
 
 /// Whether the wanted app group is among those that have sends.
 #[derive(Debug)]
@@ -24,7 +30,7 @@ impl<'w> AppGroupFilter<'w> {
 
     /// Whether sends of this app group are wanted, which has some.
     pub fn note(&mut self, app_group_id: &str) -> bool {
-        let is_wanted = self.wanted.is_empty() || self.wanted.eq_ignore_ascii_case(app_group_id);
+        let is_wanted = self.wanted.is_empty() || is_same(self.wanted, app_group_id);
         self.is_there |= is_wanted;
         self.has_unknown |= app_group_id.is_empty();
         // One more tells that there are more.
@@ -76,7 +82,10 @@ mod tests {
     fn a_group_is_missed_only_where_others_have_sends() {
         assert_eq!(missing("emea", &[]), None);
         assert_eq!(missing("", &["a", ""]), None);
-        assert_eq!(missing("EMEA", &["a", "emea"]), None);
+        assert_eq!(missing("EMEA", &["a", "EMEA"]), None);
+        assert!(missing("EMEA", &["emea"]).unwrap().ends_with("but some of emea: is the id right?"));
+        let small = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
+        assert_eq!(missing(&small.to_uppercase(), &["a", small]), None);
         let told = |others: &[&str]| missing("emae", others).unwrap();
         assert!(told(&["b", "a", "a"]).ends_with("\"emae\", but some of a, b: is the id right?"));
         assert!(told(&[""]).ends_with("has its tags.include the tag app_group_id?"));

@@ -9,6 +9,7 @@ use braze_rest::RestKey;
 use jiff::civil::Time;
 
 use self::compared::Compared;
+use super::app_group_filter::is_same;
 use super::{AppGroupFilter, DayRange, DayRangeError, Reconciliation, Tolerance};
 
 /// How long after the start, or after a change, a workspace is compared: people should not wait a day to learn whether a key
@@ -148,7 +149,7 @@ impl ReconcileAttempt {
     /// Whether an object's sends belong to the workspace.
     pub fn covers(&self, object: &HistoryObject) -> bool {
         let group = &self.workspace.app_group_id;
-        self.has(&object.connection) && (group.is_empty() || group.eq_ignore_ascii_case(&object.app_group_id))
+        self.has(&object.connection) && (group.is_empty() || is_same(group, &object.app_group_id))
     }
 
     /// Says so where the workspace's app group is none of those that ever had sends, given connection and app group of each.
@@ -486,13 +487,18 @@ mod tests {
         all.connections_apart = vec!["acme".into()];
         let attempts = scheduled(&all).due(4, NOW + FIRST_AFTER);
         let covered = |one: &HistoryObject| [attempts[0].covers(one), attempts[1].covers(one)];
-        assert_eq!(covered(&object("acme", "emea")), [false, true]);
+        assert_eq!(covered(&object("acme", "EMEA")), [false, true]);
+        assert_eq!(
+            covered(&object("acme", "emea")),
+            [false, false],
+            "another app group, as it is everywhere"
+        );
         assert_eq!(covered(&object("acme", "apac")), [false, false]);
         assert_eq!(covered(&object("beta", "emea")), [true, false]);
         let missing = |sent: &[(&'static str, &'static str)]| attempts[1].missing_group(sent.iter().copied());
         assert_eq!(missing(&[("beta", "apac")]), None);
-        assert_eq!(missing(&[("acme", "apac"), ("acme", "emea")]), None);
-        assert!(missing(&[("acme", "apac"), ("beta", "emea")]).unwrap().contains("some of apac"));
+        assert_eq!(missing(&[("acme", "apac"), ("acme", "EMEA")]), None);
+        assert!(missing(&[("acme", "apac"), ("beta", "EMEA")]).unwrap().contains("some of apac"));
     }
 
     #[test]

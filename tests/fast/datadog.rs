@@ -8,7 +8,7 @@ mod scope;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use braze_datadog::pipeline::forwarder_metrics;
@@ -55,9 +55,15 @@ fn dashboard_schema() -> Validator {
 }
 
 fn monitors(arguments: &[&str]) -> Output {
+    monitors_by(None, arguments)
+}
+
+/// With a configuration that is named by its variable.
+fn monitors_by(configuration: Option<&Path>, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_braze-datadog"));
     command.arg("monitors").args(arguments).env_clear();
     command.envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "LLVM_PROFILE_FILE"));
+    command.envs(configuration.map(|path| ("BRAZE_DATADOG_CONFIG", path)));
     command.output().unwrap()
 }
 
@@ -280,6 +286,41 @@ fn what_has_no_name_yet_and_what_is_renamed_is_watched_by_its_id() {
     fs::write(&path, "[tags]\ninclude = [\"canvas_id\"]\n[connections.acme]\ndry_run = true\n").unwrap();
     let said = refused(&["--every", "step", "--max", "5", "--config", path.to_str().unwrap()]);
     assert!(said.contains("tags.include has none of canvas_step_id, canvas_step_name"), "{said}");
+}
+
+/// A monitor on a metric that nothing sends would never go off.
+#[test]
+fn the_metric_is_that_of_the_configuration_at_its_usual_place_and_a_note_says_where_it_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.toml");
+    let made = |arguments: &[&str]| {
+        let output = monitors_by(Some(&path), arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        let monitor: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (monitor["query"].as_str().unwrap().to_owned(), told)
+    };
+    let campaign = ["--campaign-id", "x", "--max", "10"];
+    let acme = "[connections.acme]\ndry_run = true\nmetric = \"acme.sends\"\n";
+    fs::write(&path, format!("[flush]\ninterval = \"10m\"\n{acme}")).unwrap();
+    let (query, told) = made(&campaign);
+    assert!(query.contains("sum:acme.sends{") && told.is_empty(), "{query} {told}");
+    let (query, _) = made(&["--heartbeat"]);
+    assert!(query.contains("last_30m") && query.contains("connection:acme"), "{query}");
+    let beta = "app_group_ids = [\"g\"]\n[connections.beta]\ndry_run = true\n";
+    for (text, reason) in [
+        (&*format!("{acme}{beta}"), "say which with --connection"),
+        ("lanez = 1\n", "lanez"),
+        ("", "connection"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let (query, told) = made(&campaign);
+        assert!(query.contains("sum:braze.messaging.sent{"), "{query}");
+        assert!(told.contains("note: no configuration is used") && told.contains(reason), "{text}: {told}");
+        assert!(!monitors(&[&campaign[..], &["--config", path.to_str().unwrap()]].concat()).status.success());
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(made(&campaign).1.contains("a.toml: there is no configuration file"));
 }
 
 #[test]

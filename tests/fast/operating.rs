@@ -256,6 +256,51 @@ fn the_contract_has_every_path_and_every_key_of_the_status_and_no_other() {
     assert_same("keys of /status and /search", &told, &keys);
 }
 
+/// The parts of a type in the code, one a line as it is formatted: fields with what they are, cases by their names.
+fn parts_of<'c>(code: &'c str, head: &str) -> Vec<&'c str> {
+    let (_, body) = code.split_once(&format!("\npub {head} {{\n")).unwrap_or_else(|| panic!("no {head}"));
+    let (body, _) = body.split_once("\n}\n").unwrap();
+    let body = body.lines().map(str::trim).filter(|line| !line.starts_with("///"));
+    let mut parts: Vec<_> = body.collect();
+    // One that is flattened is no key.
+    while let Some(at) = parts.iter().position(|line| *line == "#[serde(flatten)]") {
+        parts.drain(at..at + 2);
+    }
+    parts
+}
+
+fn snake_case(name: &str) -> String {
+    let one = |letter: char| {
+        let parted = if letter.is_uppercase() { "_" } else { "" };
+        format!("{parted}{}", letter.to_lowercase())
+    };
+    name.chars().map(one).collect::<String>().trim_start_matches('_').to_owned()
+}
+
+#[test]
+fn the_contract_has_every_key_of_reconcile_and_no_other() {
+    let code = part(&["reconcile.rs", "reconcile", "../crates/admin-api/src/reconcile.rs"]).concat();
+    let types = [
+        "Reconciliation",
+        "ComparedSums",
+        "SendsBySide",
+        "ComparedObject",
+        "ComparedDay",
+        "UncomparedObject",
+        "Difference",
+    ];
+    let fields = types.iter().flat_map(|name| parts_of(&code, &format!("struct {name}")));
+    let fields = fields.filter_map(|field| field.strip_prefix("pub ")?.split_once(':'));
+    let mut known: BTreeSet<String> = fields.map(|(key, _)| key.to_owned()).collect();
+    for name in ["DifferenceReason", "UncomparedReason"] {
+        let cases = parts_of(&code, &format!("enum {name}"));
+        known.extend(cases.iter().map(|case| snake_case(case.trim_end_matches(','))));
+    }
+    let page = contract("### Keys of `reconcile`");
+    let told = ticked(&page).filter(|word| is_name(word)).map(str::to_owned).collect();
+    assert_same("keys of reconcile --json", &told, &known);
+}
+
 /// Every key with its section; a name that the user chooses is `NAME` in a section, and `*` as a key.
 fn keys(schema: &serde_json::Value, section: &str, found: &mut BTreeSet<String>) {
     let chosen = schema["additionalProperties"].is_object().then(|| &schema["additionalProperties"]);

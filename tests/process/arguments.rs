@@ -51,6 +51,32 @@ async fn check_finds_what_would_keep_run_from_working_here() {
     assert!(!made.exists(), "check makes nothing");
 }
 
+/// As an image, a unit or a shell names it.
+#[tokio::test]
+async fn each_command_reads_the_configuration_that_the_variable_names() {
+    let configuration = quiet().text("connections.acme.metric", "acme.sends");
+    let directory = configuration.home().join("connections");
+    fs::create_dir(&directory).unwrap();
+    let configuration = configuration.text("connections_directory", directory.to_str().unwrap());
+    let path = configuration.home().join("elsewhere.toml");
+    fs::rename(configuration.write(), &path).unwrap();
+    let file = configuration.file("a.json", "{\"id\":\"a\"}");
+    for (arguments, told) in [
+        (&["check"][..], "acme.sends"),
+        (&["connections", "list"], "acme"),
+        (&["run", "--once", "--import", file.to_str().unwrap()], "\"received\":1"),
+        (&["monitors", "--campaign-id", "c", "--max", "10"], "sum:acme.sends{"),
+    ] {
+        let ended = configuration.run_by_variable(&path, arguments).await;
+        assert!(ended.status.success() && ended.stdout.contains(told), "{arguments:?}: {ended:?}");
+    }
+    let forwarder = configuration.start().await;
+    fs::remove_file(configuration.write()).unwrap();
+    let ended = configuration.run_by_variable(&path, &["health"]).await;
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(forwarder.stop().await.success());
+}
+
 #[tokio::test]
 async fn a_queue_with_files_of_another_user_or_behind_a_broken_link_is_told() {
     let configuration = quiet();

@@ -68,6 +68,20 @@ async fn status_of(forwarder: &Forwarder, connection: &str) -> Value {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_two_connections_is_told_once() {
+    let configuration = Configuration::new();
+    let [a, b, c] = [("a", "g"), ("b", "g"), ("c", "h")];
+    let configuration = [a, b, c].into_iter().fold(configuration, |configuration, (name, group)| {
+        configuration.connection(name, "http://127.0.0.1:1", "a-key", &[group])
+    });
+    let checked = configuration.run(&["check"]).await;
+    assert_eq!(checked.status.code(), Some(78), "{checked:?}");
+    let claimed = "\"g\" is served by the connections \"a\" and \"b\"";
+    assert_eq!(checked.stderr.matches(claimed).count(), 1, "{}", checked.stderr);
+    assert!(checked.stderr.contains("2 left out"), "{}", checked.stderr);
+}
+
+#[tokio::test]
 async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_until_it_is_right() {
     let intake = Intake::start();
     let (configuration, directory) = with_directory();

@@ -482,6 +482,11 @@ async fn a_format_that_is_not_read_is_refused_by_name_and_never_remembered() {
             assert!(finished.stderr.contains(&said), "{}", finished.stderr);
         }
     }
+    // What no first bytes tell is read as JSON, as a log with a line between events is.
+    let table = configuration.file("events.csv", "id,event_type\n1,users.messages.email.Send\n");
+    let finished = import(&configuration, &[&table], &[]).await;
+    assert_eq!(finished.status.code(), Some(0), "{finished:?}");
+    assert_eq!(last_line(&finished)["malformed_by_reason"]["json"], 2);
     assert_eq!(intake.sends(), 0);
 }
 

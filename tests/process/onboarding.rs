@@ -206,7 +206,62 @@ async fn a_refusal_is_taken_for_ones_own_only_if_it_came_after() {
     for part in ["nothing was added", "wrong.toml"] {
         assert!(refused.stderr.contains(part), "{refused:?}");
     }
-    assert_eq!(files(&directory), ["acme.key", "acme.toml", "first.toml", "wrong.toml"]);
+    let all = ["acme.key", "acme.toml", "first.toml", "wrong.toml"];
+    assert_eq!(files(&directory), all);
+    let before = all.map(|file| fs::read(directory.join(file)).unwrap());
+    fs::set_permissions(directory.join("acme.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = connections(&configuration, "", &["remove", "acme"]).await;
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    for part in ["nothing was removed", "wrong.toml"] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+    assert_eq!(files(&directory), all, "as they were");
+    assert_eq!(all.map(|file| fs::read(directory.join(file)).unwrap()), before);
+    let mode = fs::metadata(directory.join("acme.toml")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o644);
+
+    // Which of the two it was, a script learns from what is said where nobody waits.
+    fs::remove_file(directory.join("wrong.toml")).unwrap();
+    let removed = connections(&configuration, "", &["remove", "acme", "--wait", "0", "--json"]).await;
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    let told: Value = serde_json::from_str(&removed.stdout).unwrap();
+    assert_eq!((&told["done"], &told["forwarder"]), (&json!("removed"), &json!("not_waited_for")), "{told}");
+    let gone: Vec<_> = ["acme.toml", "acme.key"].map(|file| directory.join(file)).into();
+    assert_eq!(told["files"], json!(gone), "{told}");
+    assert_eq!(files(&directory), ["first.toml"]);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_interrupted_is_brought_to_its_end_by_the_next_one() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    configuration.write();
+    let add = ["add", "acme", "--url", &intake.url(), "--app-group", "g"];
+    let added = connections(&configuration, KEY, &add).await;
+    assert_eq!(added.status.code(), Some(0), "{added:?}");
+    // As it lies while the forwarder is waited for.
+    fs::rename(directory.join("acme.toml"), directory.join(".acme.toml.removed")).unwrap();
+    let checked = configuration.run(&["check"]).await;
+    assert!(checked.status.success() && !checked.stdout.contains("acme"), "{checked:?}");
+    let removed = connections(&configuration, "", &["remove", "acme"]).await;
+    assert_eq!(removed.status.code(), Some(0), "{removed:?}");
+    assert_eq!(files(&directory), ["first.toml"]);
+}
+
+/// `--no-validate` is no argument of it.
+#[tokio::test]
+async fn a_test_that_gets_no_answer_advises_nothing_that_it_can_not_do() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let file = format!("site = \"US1\"\napi_key = \"{KEY}\"\napp_group_ids = [\"g\"]\n");
+    fs::write(directory.join("acme.toml"), file).unwrap();
+    let configuration = configuration.environment("HTTPS_PROXY", "http://127.0.0.1:1");
+    let tested = connections(&configuration, "", &["test", "acme"]).await;
+    assert_eq!(tested.status.code(), Some(1), "{tested:?}");
+    assert!(tested.stderr.contains("whether the key is valid can't be found out"), "{tested:?}");
+    for word in ["--no-validate", "nothing was changed"] {
+        assert!(!tested.stderr.contains(word), "{tested:?}");
+    }
 }
 
 /// Whose old form is in force, so that it goes on.

@@ -155,6 +155,10 @@ async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     assert!(reason.contains("flush.intervall") && reason.contains("\"interval\""), "{line}");
     let asked = changed.run(&["health"]).await;
     assert_eq!(asked.status.code(), Some(0), "the process goes on: {asked:?}");
+    let slip = std::fs::read_to_string(changed.write()).unwrap() + "oops = = 1\n";
+    let slip = configuration.file("slip.toml", slip);
+    let asked = configuration.run_by_variable(&slip, &["health"]).await;
+    assert_eq!(asked.status.code(), Some(0), "it is asked where it is: {asked:?}");
     configuration.file("braze-datadog.toml", "this is no TOML [");
     assert_eq!(hang_up(&forwarder, refused).await["level"], "ERROR");
     // A token file that can't be used refuses the connections beside it, too.

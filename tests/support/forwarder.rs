@@ -239,6 +239,14 @@ impl Configuration {
         Finished { status, stdout: forwarder.stdout(), stderr: forwarder.stderr() }
     }
 
+    /// Runs the binary to its end, with a configuration that `$BRAZE_DATADOG_CONFIG` alone names.
+    pub(crate) async fn run_by_variable(&self, path: &Path, arguments: &[&str]) -> Finished {
+        let named = self.clone().environment("BRAZE_DATADOG_CONFIG", path.to_str().unwrap());
+        let mut forwarder = named.launch(arguments);
+        let status = forwarder.wait().await;
+        Finished { status, stdout: forwarder.stdout(), stderr: forwarder.stderr() }
+    }
+
     /// Runs the binary to its end: `check`, or `run --once`.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Finished {
         let mut forwarder = self.spawn(arguments);

@@ -93,6 +93,37 @@ impl Folder {
         !name.contains('/') && self.file(name).symlink_metadata().is_ok()
     }
 
+    /// Where a connection's file is while it is being removed: it is hidden, and so none of the forwarder's.
+    fn aside(&self, name: &str) -> PathBuf {
+        self.directory.join(format!(".{name}.toml.removed"))
+    }
+
+    /// Whether a removal of this connection was interrupted.
+    pub(super) fn is_aside(&self, name: &str) -> bool {
+        !name.contains('/') && self.aside(name).symlink_metadata().is_ok()
+    }
+
+    /// Takes a connection's file from the forwarder, as it is: it may have to come back. Its key stays, which the forwarder
+    /// does not look for then.
+    pub(super) fn set_aside(&self, name: &str) -> Result<(), Failure> {
+        let file = self.file(name);
+        let moved = match fs::rename(&file, self.aside(name)) {
+            // A removal that was interrupted goes on.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_aside(name) => Ok(()),
+            moved => moved,
+        };
+        moved.and_then(|()| self.sync()).map_err(|error| cannot("be removed", &file, &error))
+    }
+
+    /// Gives it back.
+    pub(super) fn put_back(&self, name: &str) -> Result<(), Failure> {
+        let (file, aside) = (self.file(name), self.aside(name));
+        fs::rename(&aside, &file).and_then(|()| self.sync()).map_err(|error| {
+            let put_back = format!("be put back, and is {}", aside.display());
+            cannot(&put_back, &file, &error)
+        })
+    }
+
     /// Whether no connection beside this one is right, or wrong and in force as it was, of which the forwarder that has this
     /// status knows.
     pub(super) fn is_last(&self, name: &str, status: &Status) -> bool {
@@ -201,12 +232,14 @@ impl Folder {
     /// Removes a connection's file, then its key, if that is in the directory, too, and no other connection's.
     pub(super) fn remove_both(&self, name: &str, key_file: Option<&Path>) -> Result<Vec<String>, Failure> {
         let (file, own_key) = (self.file(name), self.directory.join(format!("{name}.key")));
+        let aside = self.aside(name);
         let keys = [Some(own_key.as_path()), key_file.filter(|file| file.parent() == Some(&self.directory))];
         let keys = keys.into_iter().flatten().filter(|key| !self.is_key_of_another(key, name));
         let mut removed = Vec::new();
-        for path in [file.as_path()].into_iter().chain(keys) {
+        for path in [file.as_path(), &aside].into_iter().chain(keys) {
+            let known_as = if path == aside { &*file } else { path };
             match fs::remove_file(path) {
-                Ok(()) => removed.push(path.display().to_string()),
+                Ok(()) => removed.push(known_as.display().to_string()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(cannot("be removed", path, &error)),
             }

@@ -44,23 +44,35 @@ pub(super) fn read() -> Result<String, Failure> {
     }
 }
 
+/// What Datadog's verdict on a key is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum AskedFor {
+    /// A change, which goes without it, too.
+    Change,
+    /// Its own sake.
+    Verdict,
+}
+
 /// Asks Datadog about a connection's key.
 ///
 /// # Errors
 /// Status 78 when it is not valid on its site, 1 when Datadog can't be asked.
-pub(super) async fn require_valid(connection: &Connection) -> Result<(), Failure> {
+pub(super) async fn require_valid(connection: &Connection, asked_for: AskedFor) -> Result<(), Failure> {
     let network = crate::app::network(std::slice::from_ref(connection))?;
     let validator = KeyValidator::new(&network).map_err(Failure::failed)?;
     let validity = validator.ask(&connection.site, &connection.api_key).await;
     let words = validity.message(&connection.site);
+    let (before, after) = match asked_for {
+        AskedFor::Change => ("nothing was changed: ", "; --no-validate does without"),
+        AskedFor::Verdict => ("", ""),
+    };
     match validity {
         Validity::Valid => Ok(()),
-        Validity::Invalid(_) => {
-            Err(Failure::configuration(format!("nothing was changed: the key is {words}")))
+        Validity::Invalid(_) => Err(Failure::configuration(format!("{before}the key is {words}"))),
+        Validity::Unknown(_) => {
+            let reason = format!("{before}whether the key is valid can't be found out: {words}{after}");
+            Err(Failure::failed(reason))
         }
-        Validity::Unknown(_) => Err(Failure::failed(format!(
-            "nothing was changed: whether the key is valid can't be found out: {words}; --no-validate does without"
-        ))),
     }
 }
 

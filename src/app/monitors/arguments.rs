@@ -125,7 +125,7 @@ pub(in crate::app) struct MonitorsArguments {
     /// Its name [default: one that says what it watches]
     #[arg(long, value_name = "TEXT", help_heading = "The monitor")]
     pub(super) name: Option<String>,
-    /// The metric of this connection of the configuration, and its tags
+    /// The metric of this connection of the configuration, and its tags [default: the only one]
     #[arg(long, value_name = "NAME", help_heading = "The monitor")]
     pub(super) connection: Option<String>,
     /// For whom it is written: Datadog's API, its Terraform provider, or the Datadog Operator

@@ -210,6 +210,10 @@ fn a_monitor_that_is_tuned_stays_the_same_resource() {
             &["--campaign-id", "c1", condition, "500", "--notify", "@a"],
         );
     }
+    // The words around a threshold may stand in the campaign's own name, with the same number.
+    for (name, condition) in [("Spend more than 10 and save", "--rise"), ("x fewer than 10 left", "--max")] {
+        same(&["--campaign", name, condition, "10"], &["--campaign", name, condition, "20"]);
+    }
     let due = ["--campaign-id", "c1", "--expect", "Mon 11:00 UTC", "--min"];
     same(&[&due[..], &["10"]].concat(), &[&due[..], &["20"]].concat());
     let named = ["--campaign-id", "c1", "--name", "5 are too few", "--min"];

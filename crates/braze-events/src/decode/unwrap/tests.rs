@@ -96,6 +96,41 @@ fn what_only_looks_like_a_wrapper_is_what_it_was() {
 }
 
 #[test]
+fn of_two_keys_with_events_the_one_that_is_tried_first_counts_wherever_it_stands() {
+    let order = [
+        "detail",
+        "Message",
+        "Records",
+        "body",
+        "Sns",
+        "kinesis",
+        "records",
+        "payload",
+        "data",
+        "data_base64",
+        "message",
+    ];
+    for (at, first) in order.iter().enumerate() {
+        for second in &order[at + 1..] {
+            for body in [
+                format!("{{\"{first}\":{},\"{second}\":{}}}", event("1"), event("2")),
+                format!("{{\"{second}\":{},\"{first}\":{}}}", event("2"), event("1")),
+            ] {
+                let found = decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default());
+                assert!(matches!(&found[..], [Element::Send { id, .. }] if id == "1"), "{body}: {found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn five_wrappers_are_looked_through_and_no_more() {
+    let within = |wrappers| (0..wrappers).fold(event("1"), |inner, _| json!({ "data": inner })).to_string();
+    assert!(matches!(&decode(&within(5))[..], [Element::Send { id, .. }] if id == "1"));
+    assert_eq!(decode(&within(6)), [bad(Malformed::NoEventType)]);
+}
+
+#[test]
 fn a_wrapper_with_a_number_for_its_time_or_with_a_tag_is_one_all_the_same() {
     for wrapper in [
         json!({ "id": "w", "time": 1_800_000_000, "data": event("1") }),
