@@ -93,7 +93,7 @@ fn what_differs_is_explained_and_is_status_3_beyond_the_tolerance() {
     let other = own(HistoryKind::Campaign, "other", &[("2026-10-01", 1)]);
     let other = HistoryObject { app_group_id: "apac".into(), ..other };
     let forwarder = forwarder(vec![same, other, weekly], LONG_AGO);
-    let arguments = ["--to", "2026-10-03", "--days", "7", "--app-group", "EMEA"];
+    let arguments = ["--to", "2026-10-03", "--days", "7", "--app-group", "emea"];
     let ran = reconcile(&braze.url(), &forwarder.url(), &arguments);
     assert_eq!(ran.status, 3, "{ran:?}");
     for part in [
