@@ -12,6 +12,7 @@ mod deploy;
 mod exposed;
 #[path = "../support/fakes.rs"]
 mod fakes;
+mod limits;
 mod opentelemetry;
 mod operating;
 mod pipeline;
