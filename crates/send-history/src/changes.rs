@@ -66,7 +66,10 @@ impl Job {
 pub(crate) struct RowChanges {
     pub(crate) rows: BTreeMap<RowKey, Row>,
     pub(crate) objects: BTreeSet<u32>,
+    /// What of it comes from flushes that may have outcomes still, or were counted before.
     flushes: Vec<FlushSums>,
+    /// The sends of those that have none to come, so that an outage of any length takes no more memory.
+    sends: u64,
 }
 
 /// The sends of a flush that are in some changes.
@@ -76,6 +79,13 @@ struct FlushSums {
     counted: u64,
     /// Those that have an outcome.
     landed: u64,
+}
+
+impl FlushSums {
+    /// Each once.
+    fn sends(&self) -> u64 {
+        self.counted.max(self.landed)
+    }
 }
 
 /// Sends of a job that are left out.
@@ -97,25 +107,27 @@ impl RowChanges {
             self.rows.entry(key).or_default().add(&row);
         }
         self.objects.extend(other.objects);
+        self.sends += other.sends;
         for sums in other.flushes {
             self.sum(sums);
         }
     }
 
-    /// Adds to what is known of a flush. Flushes are few: those of the time from one write to the next.
+    /// Adds to what is known of a flush.
     fn sum(&mut self, sums: FlushSums) {
-        match self.flushes.iter_mut().find(|known| known.flush.ptr_eq(&sums.flush)) {
-            Some(known) => {
-                known.counted += sums.counted;
-                known.landed += sums.landed;
-            }
-            None => self.flushes.push(sums),
+        if let Some(known) = self.flushes.iter_mut().find(|known| known.flush.ptr_eq(&sums.flush)) {
+            known.counted += sums.counted;
+            known.landed += sums.landed;
+            return;
         }
+        self.flushes.push(sums);
+        let has_ended = |sums: &mut FlushSums| sums.counted > 0 && sums.flush.strong_count() == 0;
+        self.sends += self.flushes.extract_if(.., has_ended).map(|sums| sums.sends()).sum::<u64>();
     }
 
     /// The sends whose count or outcome they are, each once.
     pub(crate) fn sends(&self) -> u64 {
-        self.flushes.iter().map(|sums| sums.counted.max(sums.landed)).sum()
+        self.sends + self.flushes.iter().map(FlushSums::sends).sum::<u64>()
     }
 
     /// Leaves them out. Returns how many sends that concerns.
@@ -333,6 +345,26 @@ mod tests {
         assert_eq!(changes.take(&mut directory, &landed(&flushed, &[0], Some(PRINTED), 0, 0)), 0);
         let printed = FateCounts { counted: 3, printed: 3, ..FateCounts::default() };
         assert_eq!(changes.rows[&(0, 0)].0[&0], printed);
+    }
+
+    /// A disk may be full for days.
+    #[test]
+    fn flushes_that_have_all_their_outcomes_take_no_memory() {
+        let (mut changes, mut directory) = (RowChanges::default(), ObjectDirectory::default());
+        let mut earlier = RowChanges::default();
+        for number in 0..100 {
+            let mut flushed = FlushedSends::new(vec!["acme".into()]);
+            flushed.series([campaign("1")], [(0, 3)]);
+            let flushed = Arc::new(flushed);
+            // Of the first the outcome alone is here.
+            let counted = if number == 0 { &mut earlier } else { &mut changes };
+            counted.take(&mut directory, &Job::Counted(Arc::clone(&flushed)));
+            changes.take(&mut directory, &landed(&flushed, &[0], None, 0, 0));
+        }
+        assert!(changes.flushes.len() <= 3, "{}", changes.flushes.len());
+        assert_eq!(changes.sends(), 300);
+        earlier.add(changes);
+        assert_eq!(earlier.sends(), 300, "the count and the outcome of the first are of the same sends");
     }
 
     #[test]

@@ -105,16 +105,6 @@ pub struct FlushedSends {
 }
 
 impl FlushedSends {
-    /// Notes that its sends are left out.
-    pub(crate) fn leave_out(&self) {
-        self.is_left_out.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether they are.
-    pub(crate) fn is_left_out(&self) -> bool {
-        self.is_left_out.load(Ordering::Relaxed)
-    }
-
     /// An empty flush; `connections` are their names, by number.
     pub fn new(connections: Vec<Box<str>>) -> Self {
         Self {
@@ -283,6 +273,16 @@ impl FlushedSends {
             && known.connection == span.connection
             && lengths(known) == lengths(span)
             && self.arena[known.start..known.identity_end] == self.arena[span.start..span.identity_end]
+    }
+
+    /// Notes that its sends are left out.
+    pub(crate) fn leave_out(&self) {
+        self.is_left_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.is_left_out.load(Ordering::Relaxed)
     }
 }
 

@@ -80,7 +80,7 @@ struct Reference<'a> {
 }
 
 /// Where intermediaries put what they wrap, the first that has an event first.
-const WRAPPERS: [&str; 11] = [
+pub(crate) const WRAPPERS: [&str; 11] = [
     "detail",
     "Message",
     "Records",

@@ -1,7 +1,7 @@
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::super::reference::{EMAIL, Element, bad, compare, decode_with, skipped};
+use super::super::reference::{EMAIL, Element, WRAPPERS, bad, compare, decode_with, skipped};
 use super::super::{Scope, extract};
 use super::*;
 use crate::{Framing, Malformed, Origin};
@@ -97,21 +97,8 @@ fn what_only_looks_like_a_wrapper_is_what_it_was() {
 
 #[test]
 fn of_two_keys_with_events_the_one_that_is_tried_first_counts_wherever_it_stands() {
-    let order = [
-        "detail",
-        "Message",
-        "Records",
-        "body",
-        "Sns",
-        "kinesis",
-        "records",
-        "payload",
-        "data",
-        "data_base64",
-        "message",
-    ];
-    for (at, first) in order.iter().enumerate() {
-        for second in &order[at + 1..] {
+    for (at, first) in WRAPPERS.iter().enumerate() {
+        for second in &WRAPPERS[at + 1..] {
             for body in [
                 format!("{{\"{first}\":{},\"{second}\":{}}}", event("1"), event("2")),
                 format!("{{\"{second}\":{},\"{first}\":{}}}", event("2"), event("1")),
