@@ -113,8 +113,7 @@ impl Watched {
 
     /// Whether the pipeline's loop has turned recently.
     pub(super) fn is_alive(&self) -> bool {
-        let since = self.clock.elapsed_milliseconds().saturating_sub(self.last_turn.load(Ordering::Relaxed));
-        Duration::from_millis(since) < STUCK_AFTER
+        is_recent(self.last_turn.load(Ordering::Relaxed), self.clock.elapsed_milliseconds())
     }
 
     /// The metrics beside the books.
@@ -389,5 +388,21 @@ pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
         Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),
         Some(trouble) => tracing::error!("senders can't trust this port: {trouble}"),
         None => {}
+    }
+}
+
+/// Whether the pipeline's loop turned recently enough, in milliseconds of one clock.
+fn is_recent(last_turn: u64, now: u64) -> bool {
+    Duration::from_millis(now.saturating_sub(last_turn)) < STUCK_AFTER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_recent;
+
+    #[test]
+    fn a_pipeline_is_stuck_after_half_a_minute_without_a_turn() {
+        assert!(is_recent(0, 29_999) && is_recent(60_000, 89_999) && is_recent(60_000, 59_999));
+        assert!(!is_recent(0, 30_000) && !is_recent(60_000, 90_000));
     }
 }

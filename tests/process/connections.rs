@@ -91,11 +91,12 @@ async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_unt
     let no_key = file(&intake, "", "g-c").replace("api_key = \"\"", "api_key_file = \"./c.key\"");
     fs::write(directory.join("gamma.toml"), no_key).unwrap();
     fs::write(directory.join("delta.toml"), "app_group_ids = [\"g-d\"]\nthis is no TOML").unwrap();
+    fs::write(directory.join("Acme Corp.toml"), file(&intake, "corp-key", "g-e")).unwrap();
 
     let checked = configuration.run(&["check"]).await;
     assert_eq!(checked.status.code(), Some(78), "{}", checked.stderr);
     for part in
-        ["beta.toml: connections.beta.urll: unknown key", "c.key does not exist", "3 left out", "delta.toml"]
+        ["beta.toml: connections.beta.urll: unknown key", "c.key does not exist", "4 left out", "delta.toml"]
     {
         assert!(checked.stderr.contains(part), "{part} is not in {}", checked.stderr);
     }
@@ -105,15 +106,15 @@ async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_unt
 
     let forwarder = configuration.start().await;
     forwarder.says("is left out, and sends of its app groups are dropped").await;
-    push(&forwarder, 1, &["g-a", "g-b", "g-c", "g-d", "other"]).await;
-    let books = forwarder.settled(5).await;
-    assert_eq!((books.accepted, books.dropped), (2, 3));
+    push(&forwarder, 1, &["g-a", "g-b", "g-c", "g-d", "g-e", "other"]).await;
+    let books = forwarder.settled(6).await;
+    assert_eq!((books.accepted, books.dropped), (2, 4));
     assert!(books.balance());
-    for connection in ["beta", "gamma", "delta"] {
+    for connection in ["beta", "gamma", "delta", "_misnamed"] {
         assert_eq!(dropped(&forwarder, connection).await, 1, "{connection}");
     }
     assert_eq!((sends(&intake, "acme-key"), sends(&intake, "rest-key")), (1, 1));
-    assert_eq!((state(&forwarder, "active").await, state(&forwarder, "refused").await), (2, 3));
+    assert_eq!((state(&forwarder, "active").await, state(&forwarder, "refused").await), (2, 4));
     let beta = status_of(&forwarder, "beta").await;
     assert!(beta["refused"].as_str().unwrap().contains("urll"), "{beta}");
     assert_eq!((&beta["state"], &beta["app_group_ids"][0]), (&json!("trouble"), &json!("g-b")));
@@ -124,7 +125,7 @@ async fn one_that_is_wrong_at_the_start_is_left_out_and_its_sends_are_booked_unt
     support::eventually("two are right", async || (state(&forwarder, "active").await == 4).then_some(()))
         .await;
     push(&forwarder, 2, &["g-b", "g-c", "g-d"]).await;
-    forwarder.settled(8).await;
+    forwarder.settled(9).await;
     assert_eq!((sends(&intake, "beta-key"), sends(&intake, "gamma-key")), (1, 1));
     assert_eq!(dropped(&forwarder, "delta").await, 2);
     assert!(forwarder.books_balance().await.balance());

@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use crate::support::forwarder::Configuration;
+use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::Intake;
 use crate::support::{self, KEY};
+use serde_json::{Value, json};
 
 /// So many sends, whose ids begin with `name`.
 fn sends(name: &str, count: usize) -> String {
@@ -15,6 +16,13 @@ fn sends(name: &str, count: usize) -> String {
         )
     };
     format!("[{}]", (0..count).map(send).collect::<Vec<_>>().join(","))
+}
+
+/// Whether events can be taken and why not, as `/status` has it, and the metric.
+async fn readiness(forwarder: &Forwarder) -> (Value, Value, u64) {
+    let mut status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+    let metric = forwarder.metrics().await.sum("braze_datadog_ready", &[]);
+    (status["ready"].take(), status["not_ready_because"].take(), metric)
 }
 
 #[tokio::test]
@@ -34,11 +42,13 @@ async fn a_directory_that_is_swapped_gets_nothing_and_the_queue_s_own_loses_noth
     assert_eq!(fs::read_dir(&queue).unwrap().count(), 0, "something is in the other directory");
     let (status, reason) = forwarder.admin("/readyz").await;
     assert!(status == 503 && reason.contains("the queue's directory is gone"), "{status} {reason}");
+    assert_eq!(readiness(&forwarder).await, (json!(false), json!(reason.trim_end()), 0));
     fs::remove_dir(&queue).unwrap();
     fs::rename(&aside, &queue).unwrap();
     // The process looks for it once a second.
     let is_taking = async || (forwarder.admin("/readyz").await.0 == 200).then_some(());
     support::eventually("the directory is back", is_taking).await;
+    assert_eq!(readiness(&forwarder).await, (json!(true), Value::Null, 1));
     for name in ["after", "last"] {
         answered += forwarder.push_accepted(sends(name, 100)).await;
     }

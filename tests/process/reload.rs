@@ -69,6 +69,12 @@ async fn connections_keys_and_tags_change_under_load_and_no_count_is_lost() {
     forwarder.settled(batches * support::braze::BATCH).await;
     let books = forwarder.books_balance().await;
     assert_eq!((books.accepted, books.dropped), (batches * support::braze::BATCH, 0));
+    // That of a connection that is gone is not gone.
+    let status: Value = serde_json::from_str(&forwarder.admin("/status").await.1).unwrap();
+    let accepted = status["books"]["connections"].as_object().unwrap();
+    let accepted = |name: &str| accepted[name]["accepted"].as_u64().unwrap();
+    assert_eq!(["acme", "beta", "rest"].map(accepted).iter().sum::<u64>(), books.accepted);
+    assert!(accepted("beta") > 0 && status["connections"].as_array().unwrap().len() == 2, "{status}");
     let mut points = one.accepted();
     points.extend(two.accepted());
     assert_each_once(&points, batches);
@@ -138,6 +144,13 @@ async fn the_name_of_an_app_group_that_is_taken_out_of_the_file_is_sent_no_more(
     }
 }
 
+/// Whether the configuration was taken over when it was read last, and when it was taken over last.
+async fn last_success(forwarder: &Forwarder) -> (u64, u64) {
+    let metrics = forwarder.metrics().await;
+    let of = |name: &str| metrics.sum(&format!("braze_datadog_config_last_reload_{name}"), &[]);
+    (of("successful"), of("success_timestamp_seconds"))
+}
+
 #[tokio::test]
 async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     let intake = Intake::start();
@@ -145,6 +158,7 @@ async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     let tokens = configuration.file("tokens", "old-token\n");
     let configuration = configuration.text("push.token_file", tokens.to_str().unwrap());
     let forwarder = configuration.start().await;
+    let started = last_success(&forwarder).await;
     let changed = configuration.clone().connection("acme", &intake.url(), "new-key", &[]);
     let refused = "the configuration was refused";
 
@@ -174,10 +188,15 @@ async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     assert_eq!(&intake.sums_of("old-key"), &events.truth().by_tags);
     assert_eq!(intake.sums_of("new-key").len(), 0);
     assert!(logged(&forwarder, READ_AGAIN).is_empty());
+    support::eventually("a second has passed", async || (support::unix_now() > started.1).then_some(()))
+        .await;
+    assert_eq!(last_success(&forwarder).await, (0, started.1));
 
     // And it goes on when the files are right again.
     configuration.file("tokens", "new-token\n");
     hang_up(&forwarder, READ_AGAIN).await;
+    let (is_successful, at) = last_success(&forwarder).await;
+    assert!(is_successful == 1 && at > started.1, "{is_successful} {at}, {started:?}");
     let push = forwarder.push_request(events.push_body(100)).bearer_auth("new-token");
     assert_eq!(push.send().await.unwrap().status(), 200);
     intake.wait_for_sends(events.truth().sends).await;

@@ -162,9 +162,9 @@ impl<'a> Reference<'a> {
         Some(if self.is_odd { Read::Odd } else { Read::Whole })
     }
 
-    /// Every event that stands anywhere in a document, whatever is around it. `None` where there is a number of a size that
-    /// `serde_json` refuses, and with it perhaps an event.
-    fn anywhere(&self, document: &[u8]) -> Option<Vec<Element>> {
+    /// Every event that stands anywhere in a document, whatever is around it; in what is wrapped, a type from outside will do.
+    /// `None` where there is a number of a size that `serde_json` refuses, and with it perhaps an event.
+    fn anywhere(&self, document: &[u8], is_wrapped: bool) -> Option<Vec<Element>> {
         if numbers(document).any(|(_, number)| number.is_infinite()) {
             return None;
         }
@@ -175,12 +175,14 @@ impl<'a> Reference<'a> {
             json.disable_recursion_limit();
             let Ok(Value::Object(event)) = serde::Deserialize::deserialize(&mut json) else { continue };
             let says_when = event.get("time").and_then(time_value).is_some();
-            if !text_of(event.get("event_type")).is_empty() || (says(&event, "id") && says_when) {
+            let is_told = is_wrapped && self.origin.event_type.is_some();
+            if !text_of(event.get("event_type")).is_empty() || (says(&event, "id") && (says_when || is_told))
+            {
                 found.push(self.judge(&event));
             }
             for content in WRAPPERS.into_iter().filter_map(|key| event.get(key)?.as_str()) {
                 if let Some(content) = content_of(content) {
-                    found.extend(self.anywhere(&content)?);
+                    found.extend(self.anywhere(&content, true)?);
                 }
             }
         }
@@ -564,7 +566,7 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
     let expected = std::mem::take(&mut reference.elements);
     let is_odd = read == Read::Odd || reference.is_odd;
     // It reads the rest of the document once for each object in it.
-    let anywhere = LazyCell::new(|| reference.anywhere(text));
+    let anywhere = LazyCell::new(|| reference.anywhere(text, false));
     if is_odd {
         // Either reading may be taken, but nothing may be made up.
         for event in elements.iter().filter(|element| matches!(element, Element::Send { .. })) {
