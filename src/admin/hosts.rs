@@ -12,7 +12,7 @@ use hyper::header::HOST;
 /// Bytes of a name, at most (RFC 1035).
 const NAME_BYTES_MAX: usize = 253;
 
-/// The names of `admin.hosts`, in small letters.
+/// The names of `admin.hosts`, in small letters, without the dot of a name that is written to its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hosts(Vec<Box<str>>);
 
@@ -25,7 +25,7 @@ pub(super) struct Misdirected {
 
 impl Hosts {
     pub(super) fn new(names: &[Box<str>]) -> Self {
-        Self(names.iter().map(|name| name.to_ascii_lowercase().into()).collect())
+        Self(names.iter().map(|name| as_compared(name).into()).collect())
     }
 
     /// Whether a request is for this port. A request without a host is: no browser sends one.
@@ -37,7 +37,7 @@ impl Hosts {
             (None, Some(host), None) => host.to_str().unwrap_or("?"),
             (None, Some(_), Some(_)) => "?",
         };
-        let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+        let name = as_compared(without_port(host));
         let is_known = host.is_empty()
             || is_address(&name)
             || name == "localhost"
@@ -65,7 +65,11 @@ impl Misdirected {
 /// Whether a text is a name as it stands in a URL, without a port.
 pub fn is_name(text: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (1..=NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_part)
+    (1..=NAME_BYTES_MAX).contains(&as_compared(text).len()) && text.bytes().all(is_part)
+}
+
+fn as_compared(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 fn without_port(host: &str) -> &str {

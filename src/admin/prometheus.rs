@@ -164,7 +164,13 @@ fn connections(page: &mut Page, books: &Books) {
         }
     }
     page.gauge("sends_pending", "Sends counted whose batch has no outcome yet.", books.pending());
-    page.each("series", "gauge", "Series in the last flush.", CONNECTION, by_connection(|one| one.series));
+    page.each(
+        "series",
+        "gauge",
+        "Series in the last flush that had events.",
+        CONNECTION,
+        by_connection(|one| one.series),
+    );
     let help = "Tag values in Datadog that stand for several names of Braze's.";
     page.each("names_collapsing", "gauge", help, CONNECTION, by_connection(|one| one.names_collapsing));
 }

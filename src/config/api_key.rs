@@ -29,7 +29,8 @@ impl Check<'_> {
             [] => {
                 let reason =
                     "has no API key; set api_key_file (or api_key_env, or api_key), or dry_run = true";
-                if !places.iter().any(|(place, _)| self.diagnostics.is_spoilt(&join(section, place))) {
+                let mut explained = places.iter().map(|(place, _)| *place).chain(["dry_run"]);
+                if !explained.any(|key| self.diagnostics.is_spoilt(&join(section, key))) {
                     self.diagnostics.error(section, reason);
                 }
                 None

@@ -27,7 +27,7 @@ impl Check<'_> {
         let mut claims: BTreeMap<AppGroup, Vec<Claim<'_>>> = BTreeMap::new();
         for connection in connections {
             let (name, standing) = (&*connection.name, self.standing(&connection.name, wrong));
-            let is_known = standing != Rank::Wrong && !self.diagnostics.is_spoilt(&app_groups_of(name));
+            let is_known = !wrong.contains_key(name) && !self.diagnostics.is_spoilt(&app_groups_of(name));
             for (app_group, id) in app_groups(connection).filter(|(_, id)| id.is_some() || is_known) {
                 let rank = if holders.get(&app_group) == Some(&name) { Rank::InForce } else { standing };
                 claims.entry(app_group).or_default().push(Claim { rank, connection: name, id });
@@ -62,12 +62,12 @@ impl Check<'_> {
 
     /// The claim's rank of a connection.
     fn standing(&self, name: &str, wrong: &Wrong) -> Rank {
-        if wrong.contains_key(name) {
-            Rank::Wrong
-        } else if self.folder(&join("connections", name)) == self.base {
-            Rank::MainFile
-        } else {
-            Rank::Directory
+        let is_main = self.folder(&join("connections", name)) == self.base;
+        match (is_main, wrong.contains_key(name)) {
+            (true, false) => Rank::MainFile,
+            (true, true) => Rank::WrongInMainFile,
+            (false, false) => Rank::Directory,
+            (false, true) => Rank::WrongInDirectory,
         }
     }
 }
@@ -89,8 +89,10 @@ fn app_groups(connection: &Connection) -> impl Iterator<Item = (AppGroup, Option
 enum Rank {
     InForce,
     MainFile,
+    /// What it serves goes to nobody else while its mistake is mended.
+    WrongInMainFile,
     Directory,
-    Wrong,
+    WrongInDirectory,
 }
 
 /// A connection's claim to an app group; `None`: those that no other names.

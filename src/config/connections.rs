@@ -187,7 +187,7 @@ impl Check<'_> {
             ("", "") => {
                 let reason =
                     "has no site; set site to where you log in to Datadog, for example \"EU1\" or \"US1\"";
-                if !self.diagnostics.is_spoilt(&url_key) {
+                if ![&url_key, &join(section, "dry_run")].iter().any(|key| self.diagnostics.is_spoilt(key)) {
                     self.diagnostics.missing(&site_key, section, reason);
                 }
                 None
@@ -385,7 +385,6 @@ mod tests {
                 &acme("dry_run = true\napi-key = \"x\""),
                 &["connections.acme.api-key: unknown key", "\"api_key\"?"],
             ),
-            (&acme("dry_run = \"yes\""), &["connections.acme.dry_run", "true or false"]),
         ] {
             let diagnostics = errors(text);
             let found = diagnostics
@@ -395,6 +394,8 @@ mod tests {
             assert_eq!(found, 1, "{parts:?}: {diagnostics:?}");
         }
         assert_one(&errors(""), &["/nowhere/a.toml: connections: there is none", "[connections.NAME]"]);
+        // It is no fault of its own that there is neither site nor key then.
+        assert_one(&errors(&acme("dry_run = \"yes\"")), &["connections.acme.dry_run", "true or false"]);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(super) struct Settings {
     pub lanes: usize,
     /// Ask Datadog at the start, hourly and for a new key whether each API key is valid on its site (GET /api/v1/validate);
     /// /status, the metric braze_datadog_key_valid and the log say what came of it. Nothing waits for it, and nothing is
-    /// dropped for it; where Datadog can't be asked, the state is "unknown". Connections with a url or dry_run are never
+    /// dropped for it; where Datadog can't be asked, the state is "unknown". Connections with a url of one's own, or dry_run, are never
     /// asked about. false: for networks that let nothing out but points. Changes at once on SIGHUP.
     #[schemars(extend("x-reload" = true))]
     pub validate_keys: bool = true,

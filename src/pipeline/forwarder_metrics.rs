@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use admin_api::format::harmless;
 use datadog_points::payload::VALUE_MAX;
 use event_lanes::stats::{Books, DropReason, OTHERS};
 
@@ -112,10 +113,10 @@ pub(super) fn version_tag() -> String {
     format!("version:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// As in the output of a dry run.
+/// As in the output of a dry run: a line, of which a terminal obeys nothing, whatever a campaign's name is.
 impl fmt::Display for ForwarderPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}  {}", self.metric, self.value, self.tags.join(" "))
+        write!(f, "{} {}  {}", self.metric, self.value, harmless(&self.tags.join(" ")))
     }
 }
 
@@ -263,6 +264,13 @@ mod tests {
         assert!(points.iter().all(|point| point.time == 7 && point.metric.starts_with(PREFIX)));
         let version = format!(" version:{}", env!("CARGO_PKG_VERSION"));
         points.iter().map(|point| point.to_string().replace(&version, "").replace(PREFIX, "")).collect()
+    }
+
+    #[test]
+    fn a_name_of_a_campaign_makes_no_line_and_steers_no_terminal() {
+        let tags = vec!["campaign_name:red\u{1b}[31m\nline".into()];
+        let point = ForwarderPoint { metric: "m".into(), tags, time: 7, value: 1 };
+        assert_eq!(point.to_string(), "m 1  campaign_name:red\u{fffd}[31m\u{fffd}line");
     }
 
     #[test]

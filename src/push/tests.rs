@@ -418,6 +418,24 @@ fn envelope_of(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn what_is_queued_of_a_push_is_never_longer_than_it() {
+    let running = open().await;
+    let event = |id: &[u8]| [br#"{"event_type":"t","id":""#, id, br#""}"#].concat();
+    // One id of bytes that are no characters is cut; many of them would take three times their length.
+    let one = event(&[0xff; 900_000]);
+    assert_eq!(running.push("", &one).await.status, 200);
+    let many = event(&[0xff; 300]).repeat(100);
+    let refused = running.push("", &many).await;
+    assert_refused(&refused, 400);
+    assert!(refused.body.contains("no characters at byte 24"), "{}", refused.body);
+    // As in a text of another encoding.
+    let latin = event(b"Caf\xe9 Noir, Z\xfcrich").repeat(100);
+    assert_eq!(running.push("", &latin).await.status, 200);
+    let queued = running.bodies();
+    assert!(queued[0].len() < 200_000 && queued[1].len() <= latin.len() && queued.len() == 2);
+}
+
+#[tokio::test]
 async fn the_limit_is_exact_with_and_without_compression() {
     let running = open().await;
     let fits = envelope_of(1_000_000);
@@ -563,7 +581,8 @@ async fn a_body_that_trickles_too_long_is_408() {
 async fn a_body_that_comes_in_good_stretches_may_take_longer() {
     let pace = Pace { time_max: LONG, stretch_time_max: Duration::from_secs(3) };
     let running = running(handler::BodyLimits { pace, ..limits() }, credentials(None, None)).await;
-    let whole = request("/v1/events", "", &envelope_of(300_000));
+    // Longer than one stretch may take: each 64 KiB of it have 0.7 s.
+    let whole = request("/v1/events", "", &envelope_of(500_000));
     let mut stream = running.connect().await;
     for piece in whole.chunks(70_000) {
         stream.write_all(piece).await.unwrap();

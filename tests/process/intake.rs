@@ -210,7 +210,7 @@ async fn an_answer_that_is_not_http_or_has_too_many_headers_has_a_reason_of_its_
 }
 
 /// What answers a request with these headers and this body, and the request's head.
-async fn answered(answer: &'static [u8]) -> (Outcome, String) {
+async fn answered(answer: Vec<u8>) -> (Outcome, String) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -219,16 +219,26 @@ async fn answered(answer: &'static [u8]) -> (Outcome, String) {
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut request = vec![0; 4096];
         let length = socket.read(&mut request).await.unwrap();
-        socket.write_all(answer).await.unwrap();
+        socket.write_all(&answer).await.unwrap();
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
     (submit_within(TIMEOUT, &url).await, answering.join_next().await.unwrap().unwrap())
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_within_the_key_is_told_without_it() {
+    const ANSWER: &str = "HTTP/1.1 403 No\r\ncontent-length: 400\r\n\r\nno such key: ";
+    for part in [4, KEY.len() - 1] {
+        let answer = format!("{ANSWER}{}", &KEY[..part]);
+        let detail = dropped(answered(answer.into_bytes()).await.0, "http_403");
+        assert!(detail.ends_with(&format!("no such key: {}", "*".repeat(part))), "{detail}");
+    }
+}
+
+#[tokio::test]
 async fn a_plain_answer_is_asked_for_and_one_in_a_coding_is_named_and_not_told() {
     let packed = b"HTTP/1.1 400 No\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08";
-    let (outcome, request) = answered(packed).await;
+    let (outcome, request) = answered(packed.to_vec()).await;
     assert!(request.contains("accept-encoding: identity\r\n"), "{request}");
     let detail = dropped(outcome, "http_400");
     assert_eq!(detail, "400 Bad Request: with Content-Encoding gzip, which was not asked for");

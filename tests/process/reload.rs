@@ -237,6 +237,28 @@ async fn a_change_that_needs_a_restart_is_named_and_the_log_level_changes_at_onc
 }
 
 #[tokio::test]
+async fn rust_log_wins_over_the_level_of_a_file_that_is_read_again_too() {
+    let intake = Intake::start();
+    let configuration = Configuration::new()
+        .connection("acme", &intake.url(), KEY, &["g"])
+        .environment("RUST_LOG", "warn")
+        .text("log.level", "info");
+    let forwarder = configuration.start().await;
+    configuration.connection("beta", &intake.url(), KEY, &[]).text("log.level", "debug").write();
+    forwarder.signal("HUP");
+    support::eventually("it was read again", async || {
+        let active = forwarder.metrics().await.sum("braze_datadog_connections", &[("state", "active")]);
+        (active == 2).then_some(())
+    })
+    .await;
+    forwarder.push_accepted(Events::new(1).push_body(100)).await;
+    forwarder.settled(100).await;
+    let log = forwarder.stderr();
+    assert!(!log.contains("\"INFO\"") && !log.contains("\"DEBUG\""), "{log}");
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
 async fn push_tokens_are_rotated_without_a_restart() {
     let intake = Intake::start();
     let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);

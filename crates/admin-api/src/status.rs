@@ -175,7 +175,7 @@ impl ConnectionStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SendCounts {
-    /// Series in the last flush.
+    /// Series in the last flush that had events, of whatever connection.
     pub series: u64,
     /// Sends that were counted.
     pub counted: u64,

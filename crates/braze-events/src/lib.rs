@@ -143,8 +143,7 @@ pub enum Decoded<'e> {
 pub struct Skipped {
     /// How many stretches they are. How many events each was is not known; it is booked as one, [`Malformed::Json`].
     pub stretches: u32,
-    /// How many bytes they have together, of which one that is no UTF-8 counts as the three of U+FFFD that it is read as; none
-    /// where the document only ends too early.
+    /// How many bytes they have together; none where the document only ends too early.
     pub bytes: u64,
 }
 

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::{LaneSettings, Plan};
-use crate::stats::{DropReason, IGNORED_TYPE_LENGTH_MAX, Stats, Tally, UNROUTED};
+use crate::stats::{DropReason, Stats, Tally, UNROUTED, can_be_label};
 use braze_events::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
 use event_queues::Source;
 use send_counts::aggregate::Aggregator;
@@ -235,7 +235,7 @@ impl Counter {
             self.tally.ignored.iter_mut().find(|(known, _)| known.as_bytes() == event_type)
         {
             *events += 1;
-        } else if self.tally.ignored.len() < IGNORED_MAX && event_type.len() <= IGNORED_TYPE_LENGTH_MAX {
+        } else if self.tally.ignored.len() < IGNORED_MAX && can_be_label(event_type) {
             self.tally.ignored.push((String::from_utf8_lossy(event_type).into(), 1));
         } else {
             self.ignored_beyond += 1;
@@ -369,6 +369,19 @@ mod tests {
         };
         let event = SendEvent { event_type: 0, id: id.as_bytes(), time: Some(time), fields };
         counter.count(Decoded::Send(event), NOW);
+    }
+
+    #[test]
+    fn types_that_can_be_no_label_take_no_place_of_those_that_can() {
+        let (mut counter, stats) = (counter(Duration::ZERO), Stats::new());
+        for number in 0..2 * IGNORED_MAX {
+            let event_type = format!("odd type {number}");
+            counter.count(Decoded::Ignored { event_type: event_type.as_bytes() }, NOW);
+        }
+        counter.count(Decoded::Ignored { event_type: b"users.messages.email.Open" }, NOW);
+        counter.book(&stats, NOW);
+        let ignored = stats.snapshot().ignored;
+        assert_eq!((ignored["other"], ignored["users.messages.email.Open"]), (2 * IGNORED_MAX as u64, 1));
     }
 
     /// The sends of each series, by its key.

@@ -26,7 +26,7 @@ pub const OTHERS: &str = "_others";
 const IGNORED_TYPES_MAX: usize = 64;
 
 /// The longest event type that gets a label of its own. Braze's longest is about half of it.
-pub const IGNORED_TYPE_LENGTH_MAX: usize = 100;
+const IGNORED_TYPE_LENGTH_MAX: usize = 100;
 
 /// The counts of one lane for one delivery; booked whole by [`Stats::book`].
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ pub struct ConnectionBooks {
     pub dropped: BTreeMap<DropReason, u64>,
     /// Sends counted whose batch has no outcome yet.
     pub pending: u64,
-    /// Series in the last flush.
+    /// Series in the last flush that had events, of whatever connection.
     pub series: u64,
     /// How many tags in Datadog stand for several names.
     pub names_collapsing: u64,
@@ -237,19 +237,21 @@ impl Books {
     }
 
     fn ignore(&mut self, event_type: &str, events: u64) {
-        let plain = event_type.len() <= IGNORED_TYPE_LENGTH_MAX
-            && event_type
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
         let known = self.ignored.contains_key(event_type);
-        let label =
-            if known || (plain && self.ignored.len() < IGNORED_TYPES_MAX) { event_type } else { "other" };
+        let is_new = !known && can_be_label(event_type.as_bytes()) && self.ignored.len() < IGNORED_TYPES_MAX;
+        let label = if known || is_new { event_type } else { "other" };
         *self.ignored.entry(label.into()).or_default() += events;
     }
 
     fn connection(&mut self, name: &str) -> &mut ConnectionBooks {
         self.connections.entry(name.into()).or_default()
     }
+}
+
+/// Whether an event type that is not counted can be told by its name.
+pub(crate) fn can_be_label(event_type: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    event_type.len() <= IGNORED_TYPE_LENGTH_MAX && event_type.iter().all(is_plain)
 }
 
 /// The books of the running process, shared by all parts.

@@ -42,7 +42,8 @@ pub enum AppendError {
         /// The setting to raise.
         setting: &'static str,
     },
-    /// The disk refused it, and the log is unchanged. It goes on when the disk allows.
+    /// The disk refused it, or the directory is gone, and the log is unchanged, unless the directory went in the very moment of
+    /// the write. It goes on when the disk allows.
     #[error("{0}")]
     Disk(String),
     /// The log has stopped for good. The frame may or may not be in it when it is opened again.

@@ -212,6 +212,8 @@ pub(crate) fn recover(directory: Directory, size_max: u64) -> Result<Recovered, 
             create(&directory, next)?
         }
     };
+    // A start that was killed may have named files and not come to sync that.
+    directory.sync().map_err(directory.refuses("sync", directory.path()))?;
     prove(&directory, &mut checkpoint, Saved { acknowledged, next })?;
     checkpoint.note(next);
     let missing = missing(&opened);

@@ -250,9 +250,7 @@ impl Writer {
 
     /// Appends a group, and answers each append when its fate is certain.
     fn append_all(&mut self, appends: Vec<(Record, AppendReply)>) {
-        if self.missing.is_some() {
-            self.look();
-        }
+        self.look();
         let mut staged = Staged::default();
         for (record, reply) in appends {
             if reply.is_closed() {
@@ -346,7 +344,7 @@ impl Writer {
                 self.checkpoint.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
                 self.look();
-                // It is counted, but not safe: if the sender repeats it, its ids are known.
+                // The directory went in this moment. It is counted, but not safe: if the sender repeats it, its ids are known.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }
             Err(failure) => Err(self.refusal(failure, bytes)),

@@ -1,7 +1,7 @@
 use super::*;
 
 fn check(uri: &str, hosts: &[&str]) -> Result<(), Misdirected> {
-    let known = Hosts::new(&["Dashboard.example.com".into(), "forwarder".into()]);
+    let known = Hosts::new(&["Dashboard.example.com".into(), "forwarder".into(), "Rooted.example.".into()]);
     let mut request = Request::builder().uri(uri);
     for host in hosts {
         request = request.header(HOST, *host);
@@ -21,6 +21,8 @@ fn addresses_localhost_and_the_names_of_the_configuration_are_answered_with_any_
         "dashboard.example.com",
         "DASHBOARD.example.com.:443",
         "forwarder:8081",
+        "rooted.example",
+        "rooted.example.:8081",
         "",
     ] {
         assert_eq!(check("/status", &[host]), Ok(()), "{host}");

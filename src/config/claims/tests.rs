@@ -76,7 +76,12 @@ fn an_app_group_stays_with_whom_it_is_and_the_main_file_goes_before_the_director
     assert!(reasons(a).contains("\"a\" and \"b\"") && reasons(a) == reasons(b), "{a:?} {b:?}");
     let main = format!("[connections.z]\n{x}");
     assert_eq!(names(&read(&main, &files[..1], &[])), (vec!["z"], vec!["a"]));
-    // One that is wrong itself takes nothing from anybody.
+    // Right or wrong, or in two places.
+    let unknown = format!("[connections.z]\nsiet = 1\n{x}\n{OTHER}");
+    assert_eq!(names(&read(&unknown, &files[..1], &[])), (vec!["other"], vec!["a", "z"]));
+    let (main, twice) = (format!("{main}\n{OTHER}"), [("a.toml", &*x), ("z.toml", "dry_run = true")]);
+    assert_eq!(names(&read(&main, &twice, &[])), (vec!["other"], vec!["a", "z"]));
+    // One of the directory that is wrong itself takes nothing from anybody.
     let wrong = format!("siet = 1\n{x}");
     assert_eq!(names(&read(OTHER, &[("a.toml", &wrong), ("b.toml", &y)], &[])).1, ["a"]);
 }

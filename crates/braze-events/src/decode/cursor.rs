@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Trailing,
     #[error("neither an event nor an array of events")]
     NotAnEnvelope,
+    #[error("more than a third of it is no characters")]
+    NoText,
 }
 
 /// A valid string, without its quotes.

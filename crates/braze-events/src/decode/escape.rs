@@ -6,8 +6,8 @@ pub(super) fn hex4(text: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
 }
 
-/// Unescapes `raw`, the inside of a valid string, and appends it to `out`: with U+FFFD for NUL and for half of a surrogate
-/// pair.
+/// Unescapes `raw`, the inside of a valid string or its beginning, and appends it to `out`: with U+FFFD for NUL and for half of a
+/// surrogate pair, or of an escape.
 pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
     let mut rest = raw;
     while let Some(at) = memchr::memchr2(b'\\', 0, rest) {
@@ -25,7 +25,7 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
             Some(b'r') => (b'\r', 1),
             Some(b't') => (b'\t', 1),
             Some(b'u') => {
-                rest = &escape[unescape_unicode(&escape[1..], out)..];
+                rest = escape.get(unescape_unicode(&escape[1..], out)..).unwrap_or_default();
                 continue;
             }
             Some(&itself) => (itself, 1),

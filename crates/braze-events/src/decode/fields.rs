@@ -15,6 +15,10 @@ pub(super) enum Step {
     Events,
 }
 
+/// What is kept of a text that is not as it stands in the body. No tag is so long, nor any id, and where it is all U+FFFD it
+/// takes three times as much.
+const UNESCAPED_TEXT_MAX: usize = 64 * 1024;
+
 /// The forms of a value that can mean something.
 enum Value {
     Text(ByteSpan),
@@ -189,7 +193,7 @@ impl EventFields {
     fn keep_unescaped(&mut self, cursor: &Cursor<'_>, span: ByteSpan) -> ByteSpan {
         let from = self.unescaped.len();
         let start = cursor.text().len() + from;
-        unescape(cursor.text().get(span.start..span.end).unwrap_or_default(), &mut self.unescaped);
+        unescape(beginning(cursor.text().get(span.start..span.end).unwrap_or_default()), &mut self.unescaped);
         if cursor.is_lossy() {
             make_valid(&mut self.unescaped, from);
         }
@@ -269,6 +273,15 @@ fn bare_value(cursor: &mut Cursor<'_>, token: u8) -> Result<Value, Broken> {
     Ok(if plain { Value::Integer(span) } else { Value::Decimal(span) })
 }
 
+/// What is kept of a text, up to the end of a character.
+fn beginning(text: &[u8]) -> &[u8] {
+    let mut end = text.len().min(UNESCAPED_TEXT_MAX);
+    while end + 4 > UNESCAPED_TEXT_MAX && text.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::marks::Marks;
@@ -285,6 +298,30 @@ mod tests {
             let mut cursor = Cursor::new(event, 1, false, marks.bits(), &mut nesting);
             assert_eq!(found.start(&mut cursor).expect("is JSON"), Step::End);
             assert_eq!((&*found.unescaped, &*found.key), (&b"ABB"[..], &b"campaign_id"[..]));
+        }
+    }
+    #[test]
+    fn of_a_long_text_with_escapes_whole_characters_are_kept() {
+        for before in 0..4 {
+            let text = ["x".repeat(before), "é€😀".repeat(20_000)].concat();
+            let kept = str::from_utf8(beginning(text.as_bytes())).unwrap();
+            assert!(UNESCAPED_TEXT_MAX - kept.len() < 4, "{}", kept.len());
+        }
+        assert_eq!(beginning(&[0xbf; 100_000]).len(), UNESCAPED_TEXT_MAX - 4);
+        assert_eq!(beginning(b"short"), b"short");
+    }
+
+    #[test]
+    fn a_text_of_bytes_that_are_no_characters_takes_bounded_memory() {
+        // Cut within an escape, too.
+        for odd in [&b"\xff"[..], b"\0", b"ab\\u0000"] {
+            let event = [b"{\"id\":\"", &*odd.repeat(1_000_000), b"\"}"].concat();
+            let (mut marks, mut nesting, mut found) =
+                (Marks::default(), Nesting::default(), EventFields::default());
+            marks.fill(&event);
+            let mut cursor = Cursor::new(&event, 1, true, marks.bits(), &mut nesting);
+            assert_eq!(found.start(&mut cursor).expect("is JSON"), Step::End);
+            assert!(found.unescaped.len() <= 3 * UNESCAPED_TEXT_MAX, "{}", found.unescaped.len());
         }
     }
 }

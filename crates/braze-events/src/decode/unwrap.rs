@@ -13,7 +13,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::cursor::Broken;
-use super::escape::{make_valid, unescape};
+use super::escape::unescape;
 use super::extract;
 use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
 use crate::Skipped;
@@ -121,14 +121,14 @@ impl Pass<'_> {
         if wrapped.iter().all(Option::is_none) {
             return false;
         }
-        let (text, lossy) = (self.cursor.text(), self.cursor.is_lossy());
+        let text = self.cursor.text();
         let needs_type = !self.found.id.is_empty();
         let Wrappers { inner, depth, damage } = &mut *self.wrappers;
         let unwrapper = inner.get_or_insert_default();
         unwrapper.reader.wrappers.depth = *depth + 1;
         let mut damaged = None;
         for span in wrapped.into_iter().flatten() {
-            match unwrapper.read(text, span, lossy, needs_type) {
+            match unwrapper.read(text, span, needs_type) {
                 Content::Events => {
                     unwrapper.hand_out(span, damage, emit);
                     return true;
@@ -193,7 +193,7 @@ impl Unwrapper {
     }
 
     /// Reads the value at `span`, and keeps the elements in it.
-    fn read(&mut self, text: &[u8], span: ByteSpan, lossy: bool, needs_type: bool) -> Content {
+    fn read(&mut self, text: &[u8], span: ByteSpan, needs_type: bool) -> Content {
         self.extract.clear();
         self.reader.wrappers.damage = None;
         let value = text.get(span.start..span.end).unwrap_or_default();
@@ -205,9 +205,6 @@ impl Unwrapper {
         let mut content = std::mem::take(&mut self.content);
         content.clear();
         unescape(quoted, &mut content);
-        if lossy {
-            make_valid(&mut content, 0);
-        }
         let mut read = Content::Nothing;
         if is_json(&content) || self.decode_base64(&mut content) {
             let json = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);

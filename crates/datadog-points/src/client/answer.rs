@@ -17,6 +17,9 @@ const BODY_WAIT_MIN: Duration = Duration::from_millis(100);
 /// How long a body is waited for at most.
 const BODY_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// The shortest part of a key that is masked: fewer bytes give nothing away, and may be the end of any word.
+const KEY_PART_MIN: usize = 4;
+
 /// Whether the server says that it closes idle connections within `idle`, or so soon after it that the close could
 /// meet a request. Source: the `timeout` parameter of `Keep-Alive`, draft-thomson-hybi-http-timeout.
 pub(super) fn closes_within(headers: &HeaderMap, idle: Duration) -> bool {
@@ -97,12 +100,16 @@ fn printable(mut body: Vec<u8>, key: &[u8]) -> String {
     String::from_utf8_lossy(&body).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Overwrites the key wherever an answer repeats it, as a proxy's may.
+/// Overwrites the key wherever an answer repeats it, as a proxy's may: whole, and as far as it goes where the body breaks off
+/// within it.
 fn mask(body: &mut [u8], key: &[u8]) {
     let found: Vec<usize> = memchr::memmem::find_iter(body, key).collect();
     for at in found {
         body[at..at + key.len()].fill(b'*');
     }
+    let part = (KEY_PART_MIN..key.len()).rev().find(|length| body.ends_with(&key[..*length]));
+    let end = body.len();
+    body[end - part.unwrap_or(0)..].fill(b'*');
 }
 
 #[cfg(test)]
@@ -125,6 +132,18 @@ mod tests {
             assert_eq!(closes_within(&headers, Duration::from_secs(30)), closes, "{value}");
         }
         assert!(!closes_within(&HeaderMap::new(), Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn a_key_that_the_answer_breaks_off_in_is_masked_as_far_as_it_goes() {
+        let key = b"0123456789abcdef0123456789abcdef";
+        for length in 0..=key.len() {
+            let mut body = [b"no such key: ", &key[..length]].concat();
+            mask(&mut body, key);
+            let kept = if length < KEY_PART_MIN { length } else { 0 };
+            assert!(body.ends_with(&key[..kept]) && !body[..13 + kept].contains(&b'*'), "{length}");
+            assert!(body[13 + kept..].iter().all(|byte| *byte == b'*'), "{length}");
+        }
     }
 
     #[test]
