@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_name_of_a_campaign_makes_no_line_and_steers_no_terminal() {
         let tags = vec!["campaign_name:red\u{1b}[31m\nline".into()];
-        let point = ForwarderPoint { metric: "m".into(), tags, time: 7, value: 1 };
+        let point = ForwarderPoint { metric: "m", tags, time: 7, value: 1 };
         assert_eq!(point.to_string(), "m 1  campaign_name:red\u{fffd}[31m\u{fffd}line");
     }
 

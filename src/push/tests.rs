@@ -422,7 +422,7 @@ async fn what_is_queued_of_a_push_is_never_longer_than_it() {
     let running = open().await;
     let event = |id: &[u8]| [br#"{"event_type":"t","id":""#, id, br#""}"#].concat();
     // One id of bytes that are no characters is cut; many of them would take three times their length.
-    let one = event(&[0xff; 900_000]);
+    let one = event(&vec![0xff; 900_000]);
     assert_eq!(running.push("", &one).await.status, 200);
     let many = event(&[0xff; 300]).repeat(100);
     let refused = running.push("", &many).await;
