@@ -219,7 +219,8 @@ struct OwnTerms {
 
 async fn own_terms(forwarder: &Client) -> Result<OwnTerms, Failure> {
     let status = forwarder.status().await.map_err(|error| {
-        Failure::failed(format!("the forwarder: {error} (--url says where its admin port is)"))
+        let url = forwarder.url();
+        Failure::failed(format!("the forwarder at {url}: {error} (--url says where its admin port is)"))
     })?;
     let setting = status.configuration.iter().find(|setting| setting.key == "events.count");
     let left_out = status.history.map_or(0, |history| history.sends_left_out);

@@ -395,6 +395,8 @@ mod tests {
         }
         assert_one(&errors(""), &["/nowhere/a.toml: connections: there is none", "[connections.NAME]"]);
         // It is no fault of its own that there is neither site nor key then.
+        let dotted = "[connections.acme.eu]\nsite = \"EU1\"\napi_key = \"x\"";
+        assert_one(&errors(dotted), &["connections.acme.eu: unknown key", "no dot: [connections.acme_eu]"]);
         assert_one(&errors(&acme("dry_run = \"yes\"")), &["connections.acme.dry_run", "true or false"]);
     }
 

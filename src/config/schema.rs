@@ -124,9 +124,17 @@ pub(super) fn keep_known(
     for (name, mut value) in entries {
         let key = join(section, &name);
         let Some(schema_below) = below(schema, &name) else {
-            diagnostics.error_at(origin, &key, unknown(&name, schema, section));
-            match nearest(&name, names(schema)) {
+            let near = nearest(&name, names(schema));
+            let is_dotted =
+                near.is_none() && matches!(value.kind, ValueKind::Table(_)) && is_connection(section);
+            let mut reason = unknown(&name, schema, section);
+            if is_dotted && !is_header(&name, section) {
+                reason += &format!("; or the name of a connection, which has no dot: [{section}_{name}]");
+            }
+            diagnostics.error_at(origin, &key, reason);
+            match near {
                 Some(near) => diagnostics.spoil(&join(section, near)),
+                None if is_dotted => diagnostics.spoil(section),
                 // All keys of the connection are below it.
                 None if is_header(&name, section) => diagnostics.spoil(section),
                 None => diagnostics.misplace(section, &name),
@@ -163,6 +171,11 @@ fn take_slipped(
         );
         diagnostics.unread_at(origin, &join(connection, &key), reason);
     }
+}
+
+/// Whether it is the section of a connection itself.
+fn is_connection(section: &str) -> bool {
+    section.strip_prefix("connections.").is_some_and(|name| !name.contains('.'))
 }
 
 /// Whether it is `[connections.NAME]` in a file that is a connection's already.
@@ -221,7 +234,7 @@ fn wrong_type(schema: &Json, found: &ValueKind, key: &str) -> String {
     let belongs = match (schema["x-value"].as_str(), schema["type"].as_str()) {
         (Some("duration"), _) => format!("a duration in quotation marks, like {default}"),
         (Some("size"), _) => format!("a size, like {default}, or bytes"),
-        (_, Some("object")) if key.strip_prefix("connections.").is_some_and(|name| !name.contains('.')) => {
+        (_, Some("object")) if is_connection(key) => {
             "a connection's section; give the connection a name: [connections.NAME]".to_owned()
         }
         (_, Some("object")) => format!("a section: [{key}]"),

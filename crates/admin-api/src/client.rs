@@ -88,6 +88,16 @@ impl Client {
         Ok(Self { http: http.build()?, url, timeout })
     }
 
+    /// Where it is asked, without user, password and query.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let mut url = self.url.clone();
+        // Neither can fail: it has a host.
+        let _bare = url.set_username("").and_then(|()| url.set_password(None));
+        url.set_query(None);
+        harmless(url.as_str().trim_end_matches('/'))
+    }
+
     /// Asks a path of health, like `/readyz`.
     ///
     /// # Errors

@@ -9,8 +9,17 @@ pub(super) fn hex4(text: &[u8]) -> Option<u32> {
 /// Unescapes `raw`, the inside of a valid string or its beginning, and appends it to `out`: with U+FFFD for NUL and for half of a
 /// surrogate pair, or of an escape.
 pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) {
+    unescape_each(raw, out, |rest| memchr::memchr2(b'\\', 0, rest));
+}
+
+/// As [`unescape`], for what is read once more: a NUL stays one.
+pub(super) fn unescape_json(raw: &[u8], out: &mut Vec<u8>) {
+    unescape_each(raw, out, |rest| memchr::memchr(b'\\', rest));
+}
+
+fn unescape_each(raw: &[u8], out: &mut Vec<u8>, next: impl Fn(&[u8]) -> Option<usize>) {
     let mut rest = raw;
-    while let Some(at) = memchr::memchr2(b'\\', 0, rest) {
+    while let Some(at) = next(rest) {
         out.extend_from_slice(&rest[..at]);
         if rest[at] == 0 {
             push(char::REPLACEMENT_CHARACTER, out);

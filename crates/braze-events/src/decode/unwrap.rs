@@ -13,7 +13,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::cursor::Broken;
-use super::escape::unescape;
+use super::escape::unescape_json;
 use super::extract;
 use super::{BYTE_ORDER_MARK, Damaged, Fault, NotAnEnvelope, Pass, Place, Reader};
 use crate::Skipped;
@@ -204,7 +204,7 @@ impl Unwrapper {
         };
         let mut content = std::mem::take(&mut self.content);
         content.clear();
-        unescape(quoted, &mut content);
+        unescape_json(quoted, &mut content);
         let mut read = Content::Nothing;
         if is_json(&content) || self.decode_base64(&mut content) {
             let json = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
