@@ -1,5 +1,6 @@
 //! Members that come, go, are replaced, and die, with each group protocol.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::broker::{Broker, Listener};
@@ -156,6 +157,64 @@ async fn a_member_whose_instance_id_another_one_takes_ends_and_says_so() {
     committed_all(broker, &producer, topic).await;
     stop(second).await;
     assert_each_once(&intake.accepted(), batches);
+}
+
+#[tokio::test]
+async fn a_static_member_that_was_killed_has_its_partitions_back_at_once_in_a_classic_group() {
+    let topic = "static.killed";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| {
+        // For longer than the test waits for anything.
+        let options = [("session.timeout.ms", "300000"), HEARTBEAT, ("group.instance.id", name)];
+        of_group(topic, &intake, name, &options).start().await
+    };
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let count = async |marks: Range<u64>| {
+        let sends = marks.end * BATCH;
+        let producer = send(broker, topic, marks);
+        intake.wait_for_sends(sends).await;
+        committed_all(broker, &producer, topic).await;
+    };
+    count(0..10).await;
+    let rearranged = || first.log().matches("partitions were revoked").count();
+    let before = rearranged();
+    second.crash().await;
+    let second = start("second").await;
+    share_all(&[&first, &second], PARTITIONS).await;
+    count(10..20).await;
+    assert_eq!(rearranged(), before, "{}", first.log());
+    stop(first).await;
+    stop(second).await;
+    assert_each_once(&intake.accepted(), 20);
+}
+
+#[tokio::test]
+async fn where_the_broker_assigns_the_partitions_a_static_member_that_was_killed_waits_for_its_session() {
+    let topic = "static.unreleased";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let options = [CONSUMER, &[("group.instance.id", "same")]].concat();
+    let configuration = of_group(topic, &intake, "acme", &options);
+    let forwarder = configuration.start().await;
+    share_all(&[&forwarder], 1).await;
+    forwarder.crash().await;
+    let mut early = configuration.spawn(&["run"]);
+    assert_eq!(early.wait().await.code(), Some(1));
+    told(&early, &["has not left", "\\\"group.instance.id\\\"", "group.consumer.session.timeout.ms"]).await;
+    // As a service manager would.
+    support::eventually("it is let in", async || {
+        let forwarder = configuration.spawn(&["run"]);
+        let is_in = support::eventually("it is let in or not", async || {
+            let log = forwarder.log();
+            let is_in = log.contains("partitions were assigned");
+            (is_in || log.contains("can't acknowledge any more")).then_some(is_in)
+        })
+        .await;
+        is_in.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
