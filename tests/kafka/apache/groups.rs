@@ -1,7 +1,6 @@
 //! Members that come, go, are replaced, and die, with each group protocol.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
@@ -229,17 +228,14 @@ async fn kill_9_of_a_member_whose_partitions_the_broker_assigns_repeats_at_most_
 
 #[tokio::test]
 async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_what_it_had_not_committed() {
-    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::ZERO).await;
-    let log = on_a_group("stopped", CONSUMER, stopped).await;
+    let log = on_a_group("stopped.consumer", CONSUMER, handovers::stopped_and_back).await;
     assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]
-async fn a_member_that_was_stopped_for_longer_than_it_may_not_poll_repeats_at_most_what_it_had_not_committed()
-{
-    let poll = [SESSION, HEARTBEAT, ("max.poll.interval.ms", "6000")];
-    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::from_secs(8)).await;
-    on_a_group("unpolled", &poll, stopped).await;
+async fn a_member_of_a_classic_group_that_was_stopped_for_longer_than_its_session_repeats_no_more_either() {
+    let log = on_a_group("stopped.classic", COOPERATIVE, handovers::stopped_and_back).await;
+    assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]
