@@ -189,7 +189,8 @@ pub(super) struct Kafka {
     /// BRAZE_DATADOG__QUEUE__KAFKA__OPTIONS__SASL_PASSWORD. What is set here unless you do: auto.offset.reset = earliest,
     /// partition.assignment.strategy = cooperative-sticky, queued.max.messages.kbytes = 65536 (bytes fetched ahead),
     /// fetch.queue.backoff.ms = 50, fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000,
-    /// reconnect.backoff.ms = 1000.
+    /// reconnect.backoff.ms = 1000, ssl.ca.location = probe (the system's CAs, or where they are set those of SSL_CERT_FILE and
+    /// SSL_CERT_DIR).
     #[schemars(extend("x-secret" = true, "x-example" = OPTIONS_EXAMPLE))]
     #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
     pub options: BTreeMap<String, SecretText>,

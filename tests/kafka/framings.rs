@@ -55,10 +55,9 @@ async fn messages_are_read_by_the_schema_that_their_first_bytes_or_their_headers
     committed_all(|| broker.committed(TOPIC, TOPIC), &producer, TOPIC).await;
     let books = forwarder.books_balance().await;
     assert_eq!((books.malformed, books.counted), (2, 6 * BATCH), "{books:?}");
-    // One of the two complaints of a minute is told.
-    support::eventually("it is told", async || {
+    support::eventually("both are told", async || {
         let log = forwarder.log();
-        (log.contains("is PROTOBUF, which is not read") || log.contains("AWS Glue")).then_some(())
+        (log.contains("is PROTOBUF, which is not read") && log.contains("AWS Glue")).then_some(())
     })
     .await;
     stop(forwarder).await;

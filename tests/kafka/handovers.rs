@@ -78,9 +78,9 @@ pub(crate) async fn kill_9(group: Group<'_>) {
     assert_valid(intake);
 }
 
-/// One of two stands still, for as long as the other needs to get its partitions and for `at_least`. It repeats at most
+/// One of two stands still, heartbeats and all, for as long as the other needs to get its partitions. It repeats at most
 /// what it had not committed. Returns its log.
-pub(crate) async fn stopped_and_back(group: Group<'_>, at_least: Duration) -> String {
+pub(crate) async fn stopped_and_back(group: Group<'_>) -> String {
     /// What was counted within an interval of a second before the silence, or before it was a member again, is in the flush
     /// that follows.
     const AROUND: Duration = Duration::from_secs(3);
@@ -94,7 +94,6 @@ pub(crate) async fn stopped_and_back(group: Group<'_>, at_least: Duration) -> St
     second.signal("STOP");
     share_all(&[&first], partitions).await;
     load.more(20).await;
-    tokio::time::sleep(at_least.saturating_sub(cut_off.elapsed())).await;
     second.signal("CONT");
     // Until the group has told it, it goes on with what it had fetched.
     share_all(&[&first, &second], partitions).await;

@@ -74,6 +74,34 @@ async fn a_group_without_a_coordinator_is_told_and_joined_as_soon_as_there_is_on
 }
 
 #[tokio::test]
+async fn what_waits_for_a_commit_to_be_taken_is_not_sent_for_one_that_is_refused_in_another_way() {
+    let (cluster, producer, intake) = start(1);
+    let forwarder = on(&cluster, &intake).text("log.level", "debug").start().await;
+    // The coordinator stays, and its heartbeats with it.
+    let broken = vec![RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; 10_000];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &broken);
+    send(&producer, TOPIC, 0);
+    told(&forwarder, &["commits are refused", "no commit was taken for 30 s"]).await;
+    assert_eq!(intake.sends(), BATCH);
+    send(&producer, TOPIC, 1);
+
+    // Another member joins, and nothing is mended.
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    let rebalance = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[&rebalance[..], &broken].concat());
+    forwarder.says("RebalanceInProgress").await;
+    stays_unready(&forwarder, Duration::from_secs(4), "has taken no commit").await;
+    assert_eq!(intake.sends(), BATCH, "what can't be committed is not sent");
+
+    cluster.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    intake.wait_for_sends(2 * BATCH).await;
+    forwarder.says("commits are taken again").await;
+    ready(&forwarder, 200).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 2);
+}
+
+#[tokio::test]
 async fn a_coordinator_that_goes_away_is_told_though_all_is_committed_and_the_topic_is_there() {
     let (cluster, producer, intake) = start(2);
     cluster.coordinator(MockCoordinator::Group(TOPIC.to_owned()), 2).unwrap();

@@ -115,9 +115,7 @@ async fn kill_9_of_one_of_three_loses_nothing_and_repeats_at_most_its_flushes_un
 
 #[tokio::test]
 async fn a_member_that_was_cut_off_repeats_at_most_what_it_had_not_committed_and_comes_back() {
-    let log =
-        on_a_group(&[], async |group: Group<'_>| handovers::stopped_and_back(group, Duration::ZERO).await)
-            .await;
+    let log = on_a_group(&[], handovers::stopped_and_back).await;
     assert!(log.contains("the group has put this process out"), "{log}");
 }
 

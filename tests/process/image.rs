@@ -2,9 +2,13 @@
 //! directory that holds nothing but what the image would hold, with the process confined to it and without privileges.
 
 use std::fs;
+use std::io::{self, Read as _};
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::children::{self, Guard};
@@ -212,6 +216,52 @@ fn the_image_holds_all_that_the_process_needs_and_it_runs_there_without_privileg
     let status = until("the stop", || running.process().try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert!(!healthy().status.success(), "healthy after its end");
+}
+
+/// A listener for one broker of Kafka, whose certificate `authority` has signed, and what becomes of the first handshake.
+fn encrypted_broker(authority: &rcgen::Issuer<'_, rcgen::KeyPair>) -> (String, JoinHandle<io::Result<()>>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, authority).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let settings =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key.into())
+            .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let accepted = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept()?;
+        let mut connection = rustls::ServerConnection::new(Arc::new(settings)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        // Who does not trust the certificate says so at last, and asks for nothing.
+        rustls::Stream::new(&mut connection, &mut socket).read_exact(&mut [0])
+    });
+    (address, accepted)
+}
+
+#[test]
+fn in_the_image_kafka_trusts_the_authorities_that_lie_there() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+    let authority = parameters.self_signed(&key).unwrap().pem();
+    let (broker, accepted) = encrypted_broker(&rcgen::Issuer::new(parameters, key));
+    let kafka = format!(
+        "[queue]\nkind = \"kafka\"\n[queue.kafka]\nbrokers = [\"{broker}\"]\n[queue.kafka.options]\n\
+         \"security.protocol\" = \"SSL\"\n{DRY}"
+    );
+    let image = image(&kafka);
+    fs::write(image.path().join("etc/ssl/certs/ca-certificates.crt"), authority).unwrap();
+    let _running = start(image.path(), &free_address());
+    until("the handshake", || accepted.is_finished().then_some(()));
+    accepted.join().unwrap().unwrap();
 }
 
 #[test]

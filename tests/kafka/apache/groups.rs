@@ -1,6 +1,6 @@
 //! Members that come, go, are replaced, and die, with each group protocol.
 
-use std::time::Duration;
+use std::ops::Range;
 
 use super::broker::{Broker, Listener};
 use super::load::{BATCH, Load};
@@ -159,6 +159,64 @@ async fn a_member_whose_instance_id_another_one_takes_ends_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_static_member_that_was_killed_has_its_partitions_back_at_once_in_a_classic_group() {
+    let topic = "static.killed";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, PARTITIONS).await;
+    let start = async |name: &str| {
+        // For longer than the test waits for anything.
+        let options = [("session.timeout.ms", "300000"), HEARTBEAT, ("group.instance.id", name)];
+        of_group(topic, &intake, name, &options).start().await
+    };
+    let (first, second) = tokio::join!(start("first"), start("second"));
+    share_all(&[&first, &second], PARTITIONS).await;
+    let count = async |marks: Range<u64>| {
+        let sends = marks.end * BATCH;
+        let producer = send(broker, topic, marks);
+        intake.wait_for_sends(sends).await;
+        committed_all(broker, &producer, topic).await;
+    };
+    count(0..10).await;
+    let rearranged = || first.log().matches("partitions were revoked").count();
+    let before = rearranged();
+    second.crash().await;
+    let second = start("second").await;
+    share_all(&[&first, &second], PARTITIONS).await;
+    count(10..20).await;
+    assert_eq!(rearranged(), before, "{}", first.log());
+    stop(first).await;
+    stop(second).await;
+    assert_each_once(&intake.accepted(), 20);
+}
+
+#[tokio::test]
+async fn where_the_broker_assigns_the_partitions_a_static_member_that_was_killed_waits_for_its_session() {
+    let topic = "static.unreleased";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 1).await;
+    let options = [CONSUMER, &[("group.instance.id", "same")]].concat();
+    let configuration = of_group(topic, &intake, "acme", &options);
+    let forwarder = configuration.start().await;
+    share_all(&[&forwarder], 1).await;
+    forwarder.crash().await;
+    let mut early = configuration.spawn(&["run"]);
+    assert_eq!(early.wait().await.code(), Some(1));
+    told(&early, &["has not left", "\\\"group.instance.id\\\"", "group.consumer.session.timeout.ms"]).await;
+    // As a service manager would.
+    support::eventually("it is let in", async || {
+        let forwarder = configuration.spawn(&["run"]);
+        let is_in = support::eventually("it is let in or not", async || {
+            let log = forwarder.log();
+            let is_in = log.contains("partitions were assigned");
+            (is_in || log.contains("can't acknowledge any more")).then_some(is_in)
+        })
+        .await;
+        is_in.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn kill_9_of_a_member_of_a_classic_group_repeats_at_most_its_flushes_under_way() {
     on_a_group("killed.classic", COOPERATIVE, handovers::kill_9).await;
 }
@@ -170,17 +228,14 @@ async fn kill_9_of_a_member_whose_partitions_the_broker_assigns_repeats_at_most_
 
 #[tokio::test]
 async fn a_member_that_was_stopped_for_longer_than_its_session_repeats_at_most_what_it_had_not_committed() {
-    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::ZERO).await;
-    let log = on_a_group("stopped", CONSUMER, stopped).await;
+    let log = on_a_group("stopped.consumer", CONSUMER, handovers::stopped_and_back).await;
     assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]
-async fn a_member_that_was_stopped_for_longer_than_it_may_not_poll_repeats_at_most_what_it_had_not_committed()
-{
-    let poll = [SESSION, HEARTBEAT, ("max.poll.interval.ms", "6000")];
-    let stopped = async |group: Group<'_>| handovers::stopped_and_back(group, Duration::from_secs(8)).await;
-    on_a_group("unpolled", &poll, stopped).await;
+async fn a_member_of_a_classic_group_that_was_stopped_for_longer_than_its_session_repeats_no_more_either() {
+    let log = on_a_group("stopped.classic", COOPERATIVE, handovers::stopped_and_back).await;
+    assert!(log.contains("the group has put this process out"), "{log}");
 }
 
 #[tokio::test]

@@ -83,10 +83,12 @@ async fn meet_each(refusals: Vec<Refusal>) {
 async fn what_is_wrong_with_tls_is_told_with_the_setting() {
     let broker = Broker::shared();
     let stranger = Authority::new(std::path::Path::new(&broker.authority.path("stranger")));
-    let strangers =
-        vec![("security.protocol", "SSL".to_owned()), ("ssl.ca.location", stranger.path("ca.pem"))];
+    let tls = vec![("security.protocol", "SSL".to_owned())];
+    let strangers = [tls.clone(), vec![("ssl.ca.location", stranger.path("ca.pem"))]].concat();
+    let of_another = &["is not of a CA that is trusted here", "ssl.ca.location"];
     meet_each(vec![
-        Refusal::new("refused.authority", Listener::Tls, strangers, &["ssl.ca.location"]),
+        Refusal::new("refused.authority", Listener::Tls, strangers, of_another),
+        Refusal::new("refused.system", Listener::Tls, tls, of_another),
         Refusal::new("refused.name", Listener::Misnamed, trusting("SSL"), &["queue.kafka.brokers"]),
         Refusal::new("refused.bare", Listener::Mutual, trusting("SSL"), &["ssl.certificate.location"]),
         Refusal::new(

@@ -102,6 +102,20 @@ async fn tls_and_the_mechanisms_of_sasl_let_a_forwarder_in() {
     .await;
 }
 
+#[tokio::test]
+async fn the_authorities_of_ssl_cert_file_let_a_forwarder_in_that_names_no_others() {
+    let topic = "tls.environment";
+    let (broker, intake) = (Broker::shared(), Intake::start());
+    broker.create_topic(topic, 2).await;
+    send(broker, topic, 0..1);
+    let authority = std::fs::read_to_string(broker.authority.path("ca.pem")).unwrap();
+    let configuration = member(&[broker.at(Listener::Tls)], topic, &intake, "acme").trust(&authority);
+    let forwarder = with(configuration, &[("security.protocol", "SSL")]).start().await;
+    intake.wait_for_sends(BATCH).await;
+    stop(forwarder).await;
+    assert_each_once(&intake.accepted(), 1);
+}
+
 /// How long a token is valid. The client reads the next one after four fifths of that, and the broker wants more than a
 /// second between two, and between the first and whatever connection a busy machine made late.
 const LIFETIME: Duration = Duration::from_secs(12);

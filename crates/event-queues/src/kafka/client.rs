@@ -5,11 +5,13 @@
 //! messages whose every batch has an outcome, in order, of partitions that are this process's own. Before a partition is
 //! given up, what was counted of it is flushed and its offset committed. It waits for the broker only then: the client's
 //! statistics tell it where partitions begin and end (`watermarks`), and threads of their own ask for committed offsets and
-//! make commits (`broker_requests`). `refusal` turns errors into messages that name the setting. `deliveries` finds out how
+//! make commits (`broker_requests`). `refusal` turns errors into messages that name the setting; of a certificate `probe` finds
+//! out what is wrong with it, by the `authorities` that the client trusts. `deliveries` finds out how
 //! messages are encoded, with the help of the schema registry where one is set (`schemas`).
 //!
 //! Messages that are read but not committed come again after a crash, to the partition's next owner.
 
+mod authorities;
 mod backpressure;
 mod batch;
 mod broker_requests;

@@ -17,9 +17,10 @@ use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
+use super::authorities::Authorities;
 use super::health::{Health, Membership};
 use super::offsets::{Partition, Watermarks};
-use super::probe::{Authorities, Probe};
+use super::probe::Probe;
 use super::refusal::{self, ClientIdentity, Trouble};
 use super::token;
 

@@ -77,9 +77,11 @@ impl Poller {
     pub(super) fn committed(&mut self, answers: &[Answer]) {
         self.commits.under_way = self.commits.under_way.saturating_sub(answers.len());
         let mut refused: Option<(Refused, &KafkaError)> = None;
+        let mut is_any_taken = false;
         for Answer { partition, offset, result } in answers {
             match result {
                 Ok(()) => {
+                    is_any_taken = true;
                     self.offsets.confirm(partition, *offset);
                     self.commits.refused_topics.remove(&partition.topic);
                 }
@@ -96,26 +98,29 @@ impl Poller {
             }
         }
         self.show_lag();
-        let is_taken = refused.is_none();
         if let Some((kind, error)) = refused {
             self.commits.again_at = Some(Instant::now() + RECOMMIT_AFTER);
-            self.refused(kind, error);
+            self.refused(kind, error, is_any_taken);
         } else if !answers.is_empty() {
             self.commits.waiting_since = None;
             let topics: BTreeSet<&str> = answers.iter().map(|answer| &*answer.partition.topic).collect();
             self.came_through(&Vec::from_iter(topics));
         }
-        if self.release() && is_taken {
+        if self.release() {
             tracing::info!("kafka: commits are taken again");
         }
     }
 
-    fn refused(&mut self, kind: Refused, error: &KafkaError) {
+    /// A commit was refused, in part if `is_any_taken`.
+    fn refused(&mut self, kind: Refused, error: &KafkaError, is_any_taken: bool) {
         match kind {
             Refused::InPassing => {
-                // This is normal while the group rebalances: the next try settles it.
+                // This is normal while the group rebalances: the next try settles it. Where counting is stopped nothing was
+                // taken for long, and this is no sign that the next will be.
                 tracing::debug!(%error, "kafka: a commit was refused; trying again");
-                self.commits.waiting_since = None;
+                if is_any_taken || !self.commits.is_held {
+                    self.commits.waiting_since = None;
+                }
             }
             Refused::Perhaps => {
                 tracing::debug!(%error, "kafka: a commit was refused; trying again");

@@ -317,6 +317,13 @@ impl Poller {
                 "another process has joined the Kafka group with the same group.instance.id: give each its own"
                     .to_owned()
             }
+            // Source: KIP-848; the classic protocol lets in whoever comes last.
+            RDKafkaErrorCode::UnreleasedInstanceId => {
+                "a member of queue.kafka.group_id with the same \"group.instance.id\" in [queue.kafka.options] has not left: one \
+                 that was killed gives way when its session is over (group.consumer.session.timeout.ms of the Kafka broker, 45 s); \
+                 of two that run give each its own"
+                    .to_owned()
+            }
             RDKafkaErrorCode::GroupAuthorizationFailed => {
                 "this client may not use queue.kafka.group_id: give it the right to (Read on the group)".to_owned()
             }

@@ -1,9 +1,7 @@
 //! Finds out why a broker's certificate is refused. librdkafka does not say, so another client asks the broker for it once
 //! more, and sends nothing else. On a thread of its own, and once a minute at most.
 
-use std::fs;
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,22 +9,15 @@ use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 
+use super::authorities::Authorities;
 use super::health::Health;
 use super::refusal::{Flaw, Trouble, of_certificate};
 
 /// How long each step of it may take.
 const STEP_MAX: Duration = Duration::from_secs(3);
-
-/// The authorities that this client trusts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Authorities {
-    /// `ssl.ca.location`.
-    pub(super) file: Option<PathBuf>,
-}
 
 /// Examines refused certificates, one at a time.
 #[derive(Debug, Default)]
@@ -72,12 +63,9 @@ fn address(reason: &str) -> Option<(&str, u16)> {
 
 /// The certificate's flaw, if that can be found out.
 fn flaw_of(host: &str, port: u16, authorities: &Authorities) -> Option<Flaw> {
-    let mut roots = RootCertStore::empty();
-    let file = fs::read(authorities.file.as_ref()?).ok()?;
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&file).flatten());
+    let roots = Arc::new(authorities.roots());
     let provider = Arc::new(ring::default_provider());
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build().ok()?;
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
     let config = config.with_webpki_verifier(verifier).with_no_client_auth();
     let name = ServerName::try_from(host.to_owned()).ok()?;

@@ -238,8 +238,9 @@ fn of_tls(code: Code, reason: &str, identity: ClientIdentity) -> Option<BrokerRe
 }
 
 /// The message for a refused certificate, unless more is known.
-const UNVERIFIED: &str = "the Kafka broker's certificate can't be verified: it is not of a CA in \"ssl.ca.location\" in \
-                          [queue.kafka.options], has expired, or is for another name than queue.kafka.brokers has";
+const UNVERIFIED: &str = "the Kafka broker's certificate can't be verified: it is not of a CA that is trusted here (those of \
+                          \"ssl.ca.location\" in [queue.kafka.options], or without it the system's), has expired, or is for \
+                          another name than queue.kafka.brokers has";
 
 /// Whether this client refuses the broker's certificate. librdkafka does not say why.
 pub(super) fn is_of_certificate(reason: &str) -> bool {
@@ -269,8 +270,8 @@ pub(super) fn of_certificate(flaw: Option<Flaw>) -> BrokerRefusal {
              the broker in advertised.listeners)"
         }
         Some(Flaw::OtherAuthority) => {
-            "the Kafka broker's certificate is not of a CA in \"ssl.ca.location\" in [queue.kafka.options]: put the \
-             broker's CA there"
+            "the Kafka broker's certificate is not of a CA that is trusted here: put the broker's CA into the file that \
+             \"ssl.ca.location\" in [queue.kafka.options] names (without it the system's CAs are trusted)"
         }
         None => UNVERIFIED,
     };

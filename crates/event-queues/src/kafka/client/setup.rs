@@ -8,9 +8,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 
+use super::authorities::Authorities;
 use super::callbacks::{Callbacks, GroupProtocol};
 use super::health::{Health, is_pattern};
-use super::probe::Authorities;
 use super::refusal::{ClientIdentity, Sasl};
 use super::schemas::{self, SchemaRegistry};
 use crate::kafka::{KafkaSettings, SchemaIds, Secret};
@@ -130,7 +130,7 @@ pub(super) fn consumer_of(
 ) -> Result<BaseConsumer<Callbacks>, KafkaOpenError> {
     check_topics(settings)?;
     let config = config_of(settings, is_until_empty);
-    let authorities = Authorities { file: config.get("ssl.ca.location").map(Into::into) };
+    let authorities = Authorities::of(&settings.options);
     let token_file = settings.oauth_token_file.clone();
     let (identity, protocol) = (identity_of(&config), protocol_of(&config));
     let callbacks = Callbacks::new(Arc::clone(health), token_file, identity, protocol, authorities);
@@ -208,6 +208,9 @@ fn identity_of(config: &ClientConfig) -> ClientIdentity {
 fn config_of(settings: &KafkaSettings, is_until_empty: bool) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("statistics.interval.ms", if is_until_empty { STATISTICS_UNTIL_EMPTY } else { STATISTICS });
+    if let Some(location) = Authorities::of(&settings.options).default_location() {
+        config.set("ssl.ca.location", location);
+    }
     let given = settings.options.iter().map(|(name, value)| (&**name, value.expose()));
     let defaults = DEFAULTS.into_iter().filter(|(name, _)| !is_ruled_out(name, &settings.options));
     for (name, value) in defaults.chain(given).chain(FIXED) {
