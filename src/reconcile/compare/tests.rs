@@ -232,7 +232,7 @@ fn the_table_has_the_largest_difference_first_and_names_do_no_harm() {
         own(
             HistoryKind::Campaign,
             "large\u{1b}[31m",
-            vec![day("2026-11-24", 60_100, 58_889, &[("http_5xx", 1_211)])],
+            vec![day("2026-11-24", 60_100, 58_889, &[("http_5xx\u{1b}]0;x\u{7}", 1_211)])],
         ),
     ];
     let sent = |id: &str, number, sends| campaign(id, vec![said(number, Some(&[("email", Some(sends))]))]);
@@ -248,7 +248,7 @@ Braze's dashboard and Datadog, 2026-11-22 to 2026-11-28, days of UTC. Beyond 1 %
 
 difference      %   Braze  counted  accepted  dropped
     -1,211  -2.01  60,100   60,100    58,889    1,211  ! campaign Name of large\u{fffd}[31m (large\u{fffd}[31m)
-      1,211 dropped here: http_5xx 1,211
+      1,211 dropped here: http_5xx\u{fffd}]0;x\u{fffd} 1,211
       2026-11-24: -1,211 (Braze 60,100, counted 60,100, accepted 58,889)
         -1  -1.00     100       99        99        0    campaign Name of small (small)
       1 never received: did the connector stop, does it leave out an event type, does another forwarder count them, or were they dropped before they were counted by campaign (late, early, unrouted and connection_refused_configuration in the books)?
