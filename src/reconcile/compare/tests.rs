@@ -128,6 +128,38 @@ fn channels_that_are_not_counted_are_apart_and_one_without_a_number_makes_the_da
 }
 
 #[test]
+fn what_braze_gives_no_number_of_does_not_agree_where_nothing_was_counted_either() {
+    for (days, reason) in [
+        (vec![said(24, None)], "2026-11-24 is one that Braze's answer has no number of sends for; counted 0"),
+        (
+            vec![said(24, Some(&[("email", None)])), said(25, Some(&[("email", Some(0))]))],
+            "2026-11-24 is one that Braze's answer has no number of sends for; counted 0",
+        ),
+        (vec![], "campaign Listed (a), 0 counted: Braze's answer has none of these days"),
+        (vec![said(1, Some(&[]))], "campaign Listed (a), 0 counted: Braze's answer has none of these days"),
+    ] {
+        let all = compared(vec![], vec![campaign("a", days.clone())]);
+        let text = table(&all);
+        assert!(all.is_incomplete() && !all.is_any_compared(), "{days:?}: {all:?}");
+        assert!(text.contains(reason) && !text.contains("Agree to the send: 1"), "{days:?}: {text}");
+    }
+    let canvas = |days| {
+        let said = Ok(BrazeSeries::Canvas(CanvasSeries { name: "Welcome".into(), days }));
+        compared(vec![], vec![BrazeAnswer { kind: HistoryKind::Canvas, said, ..campaign("c", vec![]) }])
+    };
+    for days in [vec![], vec![canvas_day(24, None)]] {
+        let all = canvas(days);
+        assert!(all.is_incomplete() && !all.is_any_compared(), "{all:?}");
+    }
+    // Nothing was sent, and a campaign of two days has two.
+    let none: &[_] = &[("email", Some(0))];
+    let young = campaign("a", vec![said(24, Some(none)), said(25, Some(&[]))]);
+    for all in [compared(vec![], vec![young]), canvas(vec![canvas_day(24, Some(&[]))])] {
+        assert!(!all.is_incomplete() && table(&all).contains("Agree to the send: 1 of 1"), "{all:?}");
+    }
+}
+
+#[test]
 fn connections_are_added_up_and_the_newest_name_wins() {
     let mut first = own(HistoryKind::Campaign, "a", vec![day("2026-11-24", 5, 4, &[("dns", 1)])]);
     first.last_send = 9;
