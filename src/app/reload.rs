@@ -354,12 +354,17 @@ impl Reloader {
             }
         }
         if let Some((config, warnings)) = configuration {
-            outcome.reread = self.put_in_force(config, &warnings).await?;
+            outcome.reread = self.put_in_force(config, &warnings, is_asked).await?;
         }
         Ok(outcome)
     }
 
-    async fn put_in_force(&mut self, mut config: Config, warnings: &[Warning]) -> Result<Reread, String> {
+    async fn put_in_force(
+        &mut self,
+        mut config: Config,
+        warnings: &[Warning],
+        is_asked: bool,
+    ) -> Result<Reread, String> {
         self.read_last = config.clone();
         self.files.watch(&config, self.started_with.push.as_ref());
         super::warn(&self.path, warnings);
@@ -372,7 +377,7 @@ impl Reloader {
         config.connections.keep_old(&before);
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
-        self.in_force.reconcile.configure(&config.reconcile);
+        self.in_force.reconcile.configure(&config.reconcile, is_asked);
         let connections = config.connections.clone();
         let (in_force, is_in_force) = oneshot::channel();
         let reload = pipeline::PipelineCommand::Reload { connections, layout, in_force };

@@ -206,6 +206,13 @@ impl DailySchedule {
         }
     }
 
+    /// Lets those that have failed be tried again soon, and as often as at first: what was put right in Braze changes no setting.
+    pub fn retry_failed(&mut self, now: u64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.failed.is_some() && !entry.is_running) {
+            (entry.due, entry.failures) = (now + FIRST_AFTER, 0);
+        }
+    }
+
     /// Takes out the workspaces that are due, `attempts_max` of them.
     pub fn due(&mut self, attempts_max: usize, now: u64) -> Vec<ReconcileAttempt> {
         for entry in self.entries.iter_mut().filter(|entry| entry.due > now + WAIT_MAX) {
@@ -457,6 +464,28 @@ mod tests {
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
         assert_eq!(status.compared.unwrap().objects, 1);
+    }
+
+    #[test]
+    fn what_has_failed_is_tried_again_soon_when_somebody_asks_for_it() {
+        let all = settings(vec![workspace(Some("acme")), workspace(Some("beta"))]);
+        let mut schedule = scheduled(&all);
+        let mut now = NOW + FIRST_AFTER;
+        let attempts = schedule.due(4, now);
+        schedule.finished(&attempts[1], &compared("b", 1, 1), now);
+        schedule.finished(&attempts[0], &failed("the permission"), now);
+        for _ in RETRIES {
+            now = schedule.next_due().unwrap();
+            let attempt = schedule.due(4, now).remove(0);
+            schedule.finished(&attempt, &failed("the permission"), now);
+        }
+        schedule.configure(&all, now);
+        assert_eq!(schedule.due(4, now + FIRST_AFTER), [], "the same settings change nothing");
+        schedule.retry_failed(now);
+        assert_eq!(schedule.due(4, now + FIRST_AFTER), [attempts[0].clone()], "the other one has its turn");
+        schedule.retry_failed(now);
+        let next = schedule.finished(&attempts[0], &failed("the permission"), now);
+        assert_eq!(next, NextAttempt::Retry(RETRIES[0]));
     }
 
     #[test]
