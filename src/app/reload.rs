@@ -23,6 +23,7 @@ use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
 use crate::pipeline;
 use crate::push;
+use crate::reconcile::ReconcileSettings;
 use crate::telemetry::LogLevel;
 use event_lanes::clock::Clock;
 use send_counts::aggregate::tags::Layout;
@@ -164,6 +165,8 @@ pub(super) struct Reloader {
     started_with: Config,
     /// The configuration read last.
     read_last: Config,
+    /// The daily comparison as it is in force.
+    reconcile: ReconcileSettings,
     /// The files of the push port, if it is open.
     push_files: Option<PushFiles>,
     in_force: Reloadable,
@@ -225,6 +228,7 @@ impl Reloader {
             clock: clock.clone(),
             started_with: config.clone(),
             read_last: config.clone(),
+            reconcile: config.reconcile.clone(),
             push_files: push_files.map(|(settings, port)| PushFiles::new(settings, port)),
             in_force,
             files: FileWatch::start(config)?,
@@ -377,7 +381,9 @@ impl Reloader {
         config.connections.keep_old(&before);
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
+        config.reconcile.keep_old(&self.reconcile, |name| config.connections.keeps_old(name));
         self.in_force.reconcile.configure(&config.reconcile, is_asked);
+        self.reconcile = config.reconcile.clone();
         let connections = config.connections.clone();
         let (in_force, is_in_force) = oneshot::channel();
         let reload = pipeline::PipelineCommand::Reload { connections, layout, in_force };

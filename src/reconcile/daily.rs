@@ -41,8 +41,11 @@ pub struct ReconcileSettings {
     pub workspaces: Vec<WorkspaceSettings>,
     /// Workspaces whose configuration is wrong.
     pub refused: Vec<RefusedWorkspace>,
-    /// Connections with a workspace of their own.
+    /// Connections with a workspace of their own, and those of which that is not known.
     pub connections_apart: Vec<Box<str>>,
+    /// Connections whose file can't be read, so that their workspace is not known. They are among `refused`, where anything is
+    /// compared.
+    pub unread: Vec<Box<str>>,
 }
 
 /// A workspace of Braze, and the sends that are compared with it.
@@ -134,6 +137,26 @@ impl ReconcileSettings {
     /// Whether there is nothing to do, and nothing wrong.
     pub fn is_off(&self) -> bool {
         self.workspaces.is_empty() && self.refused.is_empty()
+    }
+
+    /// Keeps what `old` has of the workspace of each connection whose file can't be read now, where it `is_kept`: its old form is
+    /// in force.
+    pub fn keep_old(&mut self, old: &Self, is_kept: impl Fn(&str) -> bool) {
+        // What is wrong at the top level leaves out all of them.
+        if self.refused.iter().any(|refused| refused.connection.is_none()) {
+            return;
+        }
+        for name in self.unread.iter().filter(|name| is_kept(name)) {
+            self.refused.retain(|refused| refused.connection.as_ref() != Some(name));
+            let is_its = |connection: &Option<Box<str>>| connection.as_ref() == Some(name);
+            self.workspaces.extend(old.workspaces.iter().filter(|one| is_its(&one.connection)).cloned());
+            self.refused.extend(old.refused.iter().filter(|one| is_its(&one.connection)).cloned());
+            if !old.connections_apart.contains(name) {
+                self.connections_apart.retain(|apart| apart != name);
+            }
+        }
+        // In the order in which they are read.
+        self.workspaces.sort_by(|a, b| a.connection.cmp(&b.connection));
     }
 }
 
