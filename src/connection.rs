@@ -103,6 +103,11 @@ impl ConnectionSet {
         !self.active.is_empty() || self.refused.iter().any(has_old)
     }
 
+    /// Whether it goes on with the [old form](Self::keep_old) of this connection.
+    pub fn keeps_old(&self, name: &str) -> bool {
+        self.refused.iter().any(|refused| refused.keeps_old && *refused.name == *name)
+    }
+
     /// Keeps the old form of each connection that is refused now, as long as no other one has taken over its app groups.
     ///
     /// If a refused connection's app groups can't be read, those that `old` served and nobody names now may be among them. They

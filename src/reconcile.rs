@@ -139,7 +139,7 @@ pub struct ComparedObject {
     pub within_tolerance: bool,
     /// The parts of the difference.
     pub differences: Vec<Difference>,
-    /// Every requested day on which either side has sends.
+    /// Every requested day on which either side has sends, or which Braze has named without a number of them.
     pub days: Vec<ComparedDay>,
     /// Braze's channels without a counted event type, in-app messages for one.
     pub channels_apart: Vec<String>,

@@ -243,6 +243,14 @@ fn flow(of: &Situation<'_>) -> (FlowState, String) {
         Some(_) => {
             let rate = rate(hour.minute.counted, hour.minute_seconds);
             match (dry_runs, connections.len()) {
+                // A reload has ended a dry run, and what it printed reached nobody.
+                (0, _) if hour.minute.printed > 0 && hour.minute.printed >= hour.minute.accepted => {
+                    (FlowState::Quiet, format!("Sends were printed by a dry run that has ended ({rate})"))
+                }
+                (0, _) if hour.minute.printed > 0 => (
+                    FlowState::Flowing,
+                    format!("Sends flow: {rate}; some were printed by a dry run that has ended"),
+                ),
                 (0, _) => (FlowState::Flowing, format!("Sends flow: {rate}")),
                 _ if is_all_dry => {
                     (FlowState::Quiet, format!("Dry run: sends are printed, none is sent ({rate})"))
@@ -416,5 +424,15 @@ mod tests {
         let some = [connection("a", true, "unknown"), connection("b", false, "valid")];
         let told = headline(&Situation { connections: &some, ..situation(&hour) });
         assert_eq!(told.words, "Sends flow: 10 a second; 1 of 2 connections is a dry run");
+        // It has ended since.
+        let ended = |printed| {
+            let minute = Sends { accepted: 600, printed, ..hour.minute };
+            let told = headline(&situation(&Hour { minute, ..hour.clone() }));
+            (told.state, told.words)
+        };
+        let words = "Sends were printed by a dry run that has ended (10 a second)";
+        assert_eq!(ended(600), (FlowState::Quiet, words.to_owned()));
+        let words = "Sends flow: 10 a second; some were printed by a dry run that has ended";
+        assert_eq!(ended(70), (FlowState::Flowing, words.to_owned()));
     }
 }

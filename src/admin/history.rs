@@ -174,13 +174,16 @@ fn matched(
     // What begins before is known in part, or not at all.
     let since = history.state().since.unwrap_or_default();
     let is_known = |place: usize| chart.begin_of(place).is_some_and(|begin| u64::from(begin) >= since);
-    let last_day = match days.iter().rposition(|day| day.sends != FateCounts::default()) {
+    // What is told is of the day of the last send, which may be ahead of the clock, and so of the chart.
+    let range = TimeRange::last_days(1, object.last_send, zone_name);
+    let last_day = range.as_ref().ok().and_then(|range| range.days().next());
+    let last_day = match days.iter().rposition(|day| Some(&day.day) == last_day.as_ref()) {
         Some(at) => {
             let week_before = at.checked_sub(WEEK).filter(|at| is_known(*at));
             Some((days[at].sends.clone(), week_before.map(|at| days[at].sends.counted)))
         }
-        // It was sent before the chart begins.
-        None => match TimeRange::last_days(1, object.last_send, zone_name) {
+        // It is none of the chart's.
+        None => match range {
             Ok(range) => read(&range)?.pop().map(|day| (day.sends, None)),
             Err(_out_of_reach) => None,
         },

@@ -27,21 +27,29 @@ const DROPPING_SECONDS: u64 = 60;
 pub struct Sends {
     /// Sends that were counted.
     pub counted: u64,
-    /// Sends that Datadog accepted.
+    /// Sends that Datadog accepted, or a dry run printed.
     pub accepted: u64,
+    /// Those of `accepted` that a dry run printed.
+    pub printed: u64,
     /// Sends that were dropped.
     pub dropped: u64,
 }
 
 impl Sends {
     fn of(books: &Books) -> Self {
-        Self { counted: books.counted(), accepted: books.accepted(), dropped: books.dropped() }
+        Self {
+            counted: books.counted(),
+            accepted: books.accepted(),
+            printed: books.printed(),
+            dropped: books.dropped(),
+        }
     }
 
     fn since(self, before: Self) -> Self {
         Self {
             counted: self.counted.saturating_sub(before.counted),
             accepted: self.accepted.saturating_sub(before.accepted),
+            printed: self.printed.saturating_sub(before.printed),
             dropped: self.dropped.saturating_sub(before.dropped),
         }
     }
@@ -159,12 +167,12 @@ impl Rates {
         let mut accepted = state.accepted(elapsed, accepted_seconds);
         if accepted_seconds < self.window_max() {
             // As with the others all since the start is told: what the first flush brought leaves no average yet.
-            let since_start = state.books_at(accepted_seconds + self.lateness()).accepted;
-            accepted = accepted.max(since_start);
+            let since_start = state.books_at(accepted_seconds + self.lateness());
+            accepted = accepted.max((since_start.accepted, since_start.printed));
         }
         Hour {
             slots,
-            minute: Sends { accepted, ..state.last(elapsed, seconds) },
+            minute: Sends { accepted: accepted.0, printed: accepted.1, ..state.last(elapsed, seconds) },
             minute_seconds: seconds,
             accepted_seconds,
             quiet_seconds: state.counted_at.map(|at| elapsed.saturating_sub(at)),
@@ -223,11 +231,14 @@ impl State {
         self.now.since(self.books_before(elapsed, seconds))
     }
 
-    /// Sends accepted in so many seconds that ended lately.
-    fn accepted(&self, elapsed: u64, seconds: u64) -> u64 {
-        let accepted_by = |end| self.books_at(end).since(self.books_before(end, seconds)).accepted;
+    /// Sends accepted in so many seconds that ended lately, and those of them that were printed.
+    fn accepted(&self, elapsed: u64, seconds: u64) -> (u64, u64) {
+        let accepted_by = |end| {
+            let Sends { accepted, printed, .. } = self.books_at(end).since(self.books_before(end, seconds));
+            (accepted, printed)
+        };
         let averages = AVERAGES.min(elapsed.saturating_sub(seconds) + 1);
-        let mut accepted: Vec<u64> = (0..averages).map(|back| accepted_by(elapsed - back)).collect();
+        let mut accepted: Vec<(u64, u64)> = (0..averages).map(|back| accepted_by(elapsed - back)).collect();
         accepted.sort_unstable();
         accepted.get(accepted.len() / 2).copied().unwrap_or_default()
     }
@@ -296,6 +307,22 @@ mod tests {
         let hour = rates.hour(12 + 3600);
         assert_eq!((hour.minute.counted, hour.slots.iter().map(|slot| slot.counted).sum::<u64>()), (0, 0));
         assert_eq!(hour.quiet_seconds, Some(3600));
+    }
+
+    #[test]
+    fn what_was_printed_is_told_of_the_same_time_as_what_was_accepted() {
+        let (rates, stats) = (every(1), Stats::new());
+        rates.sample(&stats.snapshot(), 0);
+        count(&stats, 9);
+        stats.settle("acme", 5, None, "accepted", 0);
+        rates.sample(&stats.snapshot(), 9);
+        stats.settle_printed("acme", 4, "printed", 0);
+        for (elapsed, minute) in [(12, (9, 4)), (40, (9, 4)), (71, (4, 4)), (200, (0, 0))] {
+            rates.sample(&stats.snapshot(), elapsed);
+            let Hour { minute: Sends { accepted, printed, .. }, slots, .. } = rates.hour(elapsed);
+            assert_eq!((accepted, printed), minute, "after {elapsed} s");
+            assert_eq!(slots.iter().map(|slot| slot.printed).sum::<u64>(), 4);
+        }
     }
 
     #[test]

@@ -17,18 +17,20 @@ use send_history::HistoryState;
 /// The last hour in slots, oldest first; the last one ends at the Unix second `now`.
 pub fn rates(hour: &Hour, now: u64) -> SendRates {
     let slots = |of: fn(&Sends) -> u64| -> Vec<u64> { hour.slots.iter().map(of).collect() };
-    let Sends { counted, accepted, dropped } = hour.minute;
+    let Sends { counted, accepted, printed, dropped } = hour.minute;
     SendRates {
         slot_seconds: SLOT_SECONDS,
         end: now,
         counted: slots(|sends| sends.counted),
         accepted: slots(|sends| sends.accepted),
+        printed: slots(|sends| sends.printed),
         dropped: slots(|sends| sends.dropped),
         last_minute: SendTotals {
             seconds: hour.minute_seconds,
             accepted_seconds: hour.accepted_seconds,
             counted,
             accepted,
+            printed,
             dropped,
         },
         last_send_seconds_ago: hour.quiet_seconds,
@@ -65,6 +67,7 @@ pub fn totals(books: &Books, queue_depth: u64) -> BookTotals {
         ids_forgotten: books.ids_forgotten,
         counted: books.counted(),
         accepted: books.accepted(),
+        printed: books.printed(),
         dropped: books.dropped(),
         pending: books.pending(),
         balanced: books.balance(),
@@ -107,6 +110,7 @@ pub fn sends(books: &ConnectionBooks) -> SendCounts {
         series: books.series,
         counted: books.counted,
         accepted: books.accepted,
+        printed: books.printed,
         dropped: books.dropped_total(),
         dropped_by_reason: by_reason.collect(),
         pending: books.pending,

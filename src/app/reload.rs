@@ -23,6 +23,7 @@ use crate::config::{Config, Warning, changes_needing_restart, redacted};
 use crate::connection::{Connection, ConnectionSet};
 use crate::pipeline;
 use crate::push;
+use crate::reconcile::ReconcileSettings;
 use crate::telemetry::LogLevel;
 use event_lanes::clock::Clock;
 use send_counts::aggregate::tags::Layout;
@@ -164,6 +165,8 @@ pub(super) struct Reloader {
     started_with: Config,
     /// The configuration read last.
     read_last: Config,
+    /// The daily comparison as it is in force.
+    reconcile: ReconcileSettings,
     /// The files of the push port, if it is open.
     push_files: Option<PushFiles>,
     in_force: Reloadable,
@@ -225,6 +228,7 @@ impl Reloader {
             clock: clock.clone(),
             started_with: config.clone(),
             read_last: config.clone(),
+            reconcile: config.reconcile.clone(),
             push_files: push_files.map(|(settings, port)| PushFiles::new(settings, port)),
             in_force,
             files: FileWatch::start(config)?,
@@ -354,12 +358,17 @@ impl Reloader {
             }
         }
         if let Some((config, warnings)) = configuration {
-            outcome.reread = self.put_in_force(config, &warnings).await?;
+            outcome.reread = self.put_in_force(config, &warnings, is_asked).await?;
         }
         Ok(outcome)
     }
 
-    async fn put_in_force(&mut self, mut config: Config, warnings: &[Warning]) -> Result<Reread, String> {
+    async fn put_in_force(
+        &mut self,
+        mut config: Config,
+        warnings: &[Warning],
+        is_asked: bool,
+    ) -> Result<Reread, String> {
         self.read_last = config.clone();
         self.files.watch(&config, self.started_with.push.as_ref());
         super::warn(&self.path, warnings);
@@ -372,7 +381,9 @@ impl Reloader {
         config.connections.keep_old(&before);
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
-        self.in_force.reconcile.configure(&config.reconcile);
+        config.reconcile.keep_old(&self.reconcile, |name| config.connections.keeps_old(name));
+        self.in_force.reconcile.configure(&config.reconcile, is_asked);
+        self.reconcile = config.reconcile.clone();
         let connections = config.connections.clone();
         let (in_force, is_in_force) = oneshot::channel();
         let reload = pipeline::PipelineCommand::Reload { connections, layout, in_force };

@@ -336,7 +336,7 @@ fn watch_over(
     attendants.spawn(keys.run(validator));
     // A run that ends by itself is gone by the next day.
     if !once {
-        watched.reconcile.configure(&config.reconcile);
+        watched.reconcile.configure(&config.reconcile, false);
         let (reconcile, catalogue) = (Arc::clone(&watched.reconcile), Arc::clone(&watched.catalogue));
         attendants.spawn(reconcile.run(catalogue, config.events_count.clone()));
     }

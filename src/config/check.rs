@@ -67,7 +67,7 @@ impl Check<'_> {
         let tags = self.tags(&mut settings.tags);
         let history = self.history(&mut settings.history);
         let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
-        let reconcile = self.reconcile(&mut settings);
+        let reconcile = self.reconcile(&mut settings, unread);
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
         self.forwarder_metrics(&settings, &mut connections.active, unread);
         let lanes = self.lanes(&mut settings);

@@ -6,7 +6,9 @@ use jiff::civil::Time;
 
 use super::api_key::api_key_fault;
 use super::check::Check;
+use super::connections::connection_name_fault;
 use super::diagnostic::{Diagnostic, is_within, looks_like_key, looks_random};
+use super::directory::Unread;
 use super::schema::join;
 use super::settings::{ReconcileSection, Settings};
 use crate::reconcile::{
@@ -41,7 +43,7 @@ fn or<'s>(own: &'s str, of_all: &'s str) -> &'s str {
 
 impl Check<'_> {
     /// Checks each workspace by itself.
-    pub(super) fn reconcile(&mut self, settings: &mut Settings) -> ReconcileSettings {
+    pub(super) fn reconcile(&mut self, settings: &mut Settings, unread: &Unread) -> ReconcileSettings {
         let all = settings.reconcile.clone();
         let mut reconcile = self.reconcile_schedule(&all);
         self.address(RECONCILE, &all.braze_url);
@@ -77,6 +79,7 @@ impl Check<'_> {
             }
             workspaces.push(workspace);
         }
+        reconcile.note_unread(unread.keys().filter(|name| !settings.connections.contains_key(*name)));
         let is_half_set = !all.braze_url.is_empty() && reconcile.connections_apart.is_empty();
         if is_half_set && all.braze_key_file.is_empty() && all.braze_key_env.is_empty() {
             let reason = "is set, and no REST API key is: set braze_key_file (or braze_key_env) here, or in \
@@ -102,6 +105,9 @@ impl Check<'_> {
             }
         }
         reconcile.workspaces = workspaces.into_iter().flatten().collect();
+        if !all.braze_url.is_empty() || !reconcile.is_off() {
+            reconcile.refuse_unread();
+        }
         reconcile
     }
 
@@ -212,6 +218,23 @@ impl Check<'_> {
 }
 
 impl ReconcileSettings {
+    /// Notes the connections whose file can't be read: their sends must not be taken for those of another workspace.
+    fn note_unread<'n>(&mut self, names: impl Iterator<Item = &'n String>) {
+        // Others have no sends, and are not shown.
+        let names = names.filter(|name| connection_name_fault(name).is_none());
+        self.unread = names.map(|name| (**name).into()).collect();
+        self.connections_apart.extend(self.unread.clone());
+        self.connections_apart.sort_unstable();
+    }
+
+    /// Leaves out the connections whose file can't be read.
+    fn refuse_unread(&mut self) {
+        let reason = "the file of its connection can't be read, so that it is not known which workspace its sends are of";
+        let names = self.unread.iter().cloned();
+        let refused = |name| RefusedWorkspace { connection: Some(name), reason: reason.into() };
+        self.refused.extend(names.map(refused));
+    }
+
     fn refuse(&mut self, connection: Option<&str>, errors: &[Diagnostic]) {
         let reason = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         self.refused.push(RefusedWorkspace { connection: connection.map(Into::into), reason });

@@ -93,13 +93,20 @@ pub fn compare(
         match answer.said {
             Err(reason) => not_compared.push(uncompared(&who, &known, reason)),
             Ok(BrazeSeries::Campaign(days)) => {
-                objects.push(object(terms, &who, &known, &of_campaign(terms.types, days)));
+                let said = of_campaign(terms.types, days);
+                match unnamed(terms, &known, &said) {
+                    Some(reason) => not_compared.push(uncompared(&who, &known, reason)),
+                    None => objects.push(object(terms, &who, &known, &said)),
+                }
             }
             Ok(BrazeSeries::Canvas(series)) => {
                 let name = newest(name, &series.name).to_owned();
                 let who = Identity { name: &name, ..who };
                 let (whole, steps) = of_canvas(terms.types, series);
-                objects.push(object(terms, &who, &known, &whole));
+                match unnamed(terms, &known, &whole) {
+                    Some(reason) => not_compared.push(uncompared(&who, &known, reason)),
+                    None => objects.push(object(terms, &who, &known, &whole)),
+                }
                 let mut found = steps_of(&mut own, &answer.id);
                 for (id, (step_name, said)) in steps {
                     let known = found.remove(&(lowered(&id), String::new())).unwrap_or_default();
@@ -207,6 +214,15 @@ fn uncompared(who: &Identity<'_>, own: &Own, reason: String) -> UncomparedObject
     }
 }
 
+/// Why there is nothing that could be compared: neither side has a word of any of the days. Where the forwarder has sends, their
+/// days are told one by one.
+fn unnamed(terms: &ComparisonTerms<'_>, own: &Own, said: &Said) -> Option<String> {
+    let is_of_any =
+        |day| said.days.contains_key(&day) || own.days.get(&day).is_some_and(|own| own.counted > 0);
+    let is_none = !terms.range.days().any(is_of_any);
+    is_none.then(|| "Braze's answer has none of these days".to_owned())
+}
+
 fn of_campaign(types: &CountedTypes, days: Vec<CampaignDay>) -> Said {
     let mut said = Said::default();
     for day in days {
@@ -250,11 +266,13 @@ impl Said {
 fn object(terms: &ComparisonTerms<'_>, who: &Identity<'_>, own: &Own, said: &Said) -> ComparedObject {
     let (mut days, mut compared) = (Vec::new(), BTreeMap::new());
     for day in terms.range.days() {
-        let braze = said.days.get(&day).copied().flatten();
+        let said = said.days.get(&day).copied();
         let sides = own.days.get(&day).cloned().unwrap_or_default();
-        if braze.unwrap_or(0) == 0 && sides.counted == 0 {
+        // A day that has no number is none without sends; one that the answer of other days leaves out is.
+        if sides.counted == 0 && said.is_none_or(|sent| sent == Some(0)) {
             continue;
         }
+        let braze = said.flatten();
         let reason = uncompared_reason(terms, day, braze);
         let difference = signed(sides.accepted) - signed(braze.unwrap_or(0));
         days.push(ComparedDay {

@@ -41,8 +41,11 @@ pub struct ReconcileSettings {
     pub workspaces: Vec<WorkspaceSettings>,
     /// Workspaces whose configuration is wrong.
     pub refused: Vec<RefusedWorkspace>,
-    /// Connections with a workspace of their own.
+    /// Connections with a workspace of their own, and those of which that is not known.
     pub connections_apart: Vec<Box<str>>,
+    /// Connections whose file can't be read, so that their workspace is not known. They are among `refused`, where anything is
+    /// compared.
+    pub unread: Vec<Box<str>>,
 }
 
 /// A workspace of Braze, and the sends that are compared with it.
@@ -135,6 +138,26 @@ impl ReconcileSettings {
     pub fn is_off(&self) -> bool {
         self.workspaces.is_empty() && self.refused.is_empty()
     }
+
+    /// Keeps what `old` has of the workspace of each connection whose file can't be read now, where it `is_kept`: its old form is
+    /// in force.
+    pub fn keep_old(&mut self, old: &Self, is_kept: impl Fn(&str) -> bool) {
+        // What is wrong at the top level leaves out all of them.
+        if self.refused.iter().any(|refused| refused.connection.is_none()) {
+            return;
+        }
+        for name in self.unread.iter().filter(|name| is_kept(name)) {
+            self.refused.retain(|refused| refused.connection.as_ref() != Some(name));
+            let is_its = |connection: &Option<Box<str>>| connection.as_ref() == Some(name);
+            self.workspaces.extend(old.workspaces.iter().filter(|one| is_its(&one.connection)).cloned());
+            self.refused.extend(old.refused.iter().filter(|one| is_its(&one.connection)).cloned());
+            if !old.connections_apart.contains(name) {
+                self.connections_apart.retain(|apart| apart != name);
+            }
+        }
+        // In the order in which they are read.
+        self.workspaces.sort_by(|a, b| a.connection.cmp(&b.connection));
+    }
 }
 
 impl ReconcileAttempt {
@@ -203,6 +226,13 @@ impl DailySchedule {
                 compared: None,
             };
             self.entries.push(position.map_or_else(fresh, |position| known.swap_remove(position)));
+        }
+    }
+
+    /// Lets those that have failed be tried again soon, and as often as at first: what was put right in Braze changes no setting.
+    pub fn retry_failed(&mut self, now: u64) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.failed.is_some() && !entry.is_running) {
+            (entry.due, entry.failures) = (now + FIRST_AFTER, 0);
         }
     }
 
@@ -457,6 +487,28 @@ mod tests {
         let status = schedule.status().unwrap().workspaces.remove(0);
         assert_eq!((&*status.words, status.last_success), ("the last attempt failed", Some(now)));
         assert_eq!(status.compared.unwrap().objects, 1);
+    }
+
+    #[test]
+    fn what_has_failed_is_tried_again_soon_when_somebody_asks_for_it() {
+        let all = settings(vec![workspace(Some("acme")), workspace(Some("beta"))]);
+        let mut schedule = scheduled(&all);
+        let mut now = NOW + FIRST_AFTER;
+        let attempts = schedule.due(4, now);
+        schedule.finished(&attempts[1], &compared("b", 1, 1), now);
+        schedule.finished(&attempts[0], &failed("the permission"), now);
+        for _ in RETRIES {
+            now = schedule.next_due().unwrap();
+            let attempt = schedule.due(4, now).remove(0);
+            schedule.finished(&attempt, &failed("the permission"), now);
+        }
+        schedule.configure(&all, now);
+        assert_eq!(schedule.due(4, now + FIRST_AFTER), [], "the same settings change nothing");
+        schedule.retry_failed(now);
+        assert_eq!(schedule.due(4, now + FIRST_AFTER), [attempts[0].clone()], "the other one has its turn");
+        schedule.retry_failed(now);
+        let next = schedule.finished(&attempts[0], &failed("the permission"), now);
+        assert_eq!(next, NextAttempt::Retry(RETRIES[0]));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn named(kind: &str, name: &str, id: &str) -> String {
 
 fn explain(text: &mut String, object: &ComparedObject) {
     for difference in &object.differences {
-        let _ = writeln!(text, "      {}", difference.words);
+        let _ = writeln!(text, "      {}", harmless(&difference.words));
     }
     for day in object.days.iter().filter(|day| day.difference.is_some_and(|difference| difference != 0)) {
         let (difference, braze) = (plus(day.difference.unwrap_or(0)), grouped(day.braze.unwrap_or(0)));

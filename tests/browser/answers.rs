@@ -59,15 +59,50 @@ async fn beside_a_dry_run_nothing_that_was_printed_is_said_to_be_accepted() {
     forwarder.push_accepted(sends("a", "one", 3, 0, &campaign("1", "Refused"))).await;
     forwarder.push_accepted(sends("b", "two", 600, 0, &campaign("2", "Printed"))).await;
     forwarder.settled(603).await;
-    browser.shows("#accepted-legend", "accepted or printed").await;
-    browser.shows("#facts", "accepted or printed a second").await;
+    browser.shows("#accepted-legend", "printed (dry run)").await;
+    browser.shows("#facts", "printed a second, not sent").await;
     support::eventually("the chart tells of it", async || {
-        chart_words(&browser).await.contains("600 accepted or printed").then_some(())
+        chart_words(&browser).await.contains("600 printed (dry run)").then_some(())
     })
     .await;
     let page = browser.seen("#main").await.to_lowercase();
     assert!(!page.contains("accepted by datadog"), "{page}");
+    refusing.always(Behaviour::Accept);
+    forwarder.push_accepted(sends("c", "one", 5, 0, &campaign("1", "Sent"))).await;
+    forwarder.settled(608).await;
+    browser.shows("#accepted-legend", "accepted or printed").await;
+    browser.shows("#facts", "accepted or printed a second").await;
     assert_clean(&browser, &forwarder).await;
+}
+
+/// What the connections are now says nothing of what became of the sends before.
+#[tokio::test]
+async fn when_a_dry_run_begins_or_ends_sends_are_called_by_what_became_of_them() {
+    let (_intake, _forwarder, browser, mut told) = looked_at().await;
+    for (is_dry, printed, chart, row) in [
+        (true, 0, "5 accepted,", "accepted"),
+        (true, 2, "5 accepted or printed,", "2 of them printed, not sent"),
+        (false, 2, "5 accepted or printed,", "2 of them printed, not sent"),
+        (false, 5, "5 printed (dry run),", "printed, not sent"),
+    ] {
+        told["connections_dry_run"] = json!(u64::from(is_dry));
+        told["connections"][0]["dry_run"] = json!(is_dry);
+        for sends in ["/connections/0", "/books", "/rates/last_minute"] {
+            let sends = told.pointer_mut(sends).unwrap();
+            (sends["accepted"], sends["printed"]) = (json!(5), json!(printed));
+        }
+        for (name, sends) in [("accepted", 5), ("printed", printed)] {
+            told["rates"][name].as_array_mut().unwrap()[300] = json!(sends);
+        }
+        told["uptime_seconds"] = json!(7_200);
+        tell(&browser, &told).await;
+        support::eventually(chart, async || chart_words(&browser).await.contains(chart).then_some(())).await;
+        let seen = browser.seen("#main").await.to_lowercase();
+        assert!(seen.contains(row), "{row} is not in {seen}");
+        assert_eq!(seen.contains("accepted by datadog"), printed == 0, "{printed}: {seen}");
+        assert_eq!(seen.contains("printed a second, not sent"), printed == 5, "{printed}: {seen}");
+        assert_eq!(seen.contains("accepted or printed"), printed == 2, "{printed}: {seen}");
+    }
 }
 
 /// A dry run that has ended since, or one of another connection, changes nothing of it.

@@ -745,6 +745,54 @@ async fn each_connection_with_a_key_of_its_own_is_compared_with_its_own_workspac
 }
 
 #[tokio::test]
+async fn a_connections_file_that_is_none_for_a_moment_keeps_its_workspace_and_what_is_known_of_it() {
+    let (intake, own, others) = (Intake::start(), ScriptedBraze::start(), ScriptedBraze::start());
+    let configuration = Configuration::new().connection("beta", &intake.url(), support::KEY, &[]);
+    let directory = configuration.home().join("connections");
+    std::fs::create_dir(&directory).unwrap();
+    let history = configuration.home().join("history");
+    let day = keep_history(&history, &[("acme", "a", 10), ("beta", "b", 20)]).to_string();
+    own.campaign("a", &[(&day, 10)]);
+    others.campaign("b", &[(&day, 20)]);
+    let configuration = comparing(configuration, "reconcile", &others.url());
+    let key = configuration.home().join("braze.key");
+    let (url, key) = (intake.url(), key.display().to_string());
+    let file = format!(
+        "url = \"{url}\"\napi_key = \"{}\"\napp_group_ids = [\"emea\"]\n\
+         [reconcile]\nbraze_url = \"{}\"\nbraze_key_file = \"{key}\"\n",
+        support::KEY,
+        own.url()
+    );
+    let acme = directory.join("acme.toml");
+    std::fs::write(&acme, &file).unwrap();
+    let configuration = configuration.text("connections_directory", directory.to_str().unwrap());
+    let running = configuration.start().await;
+    let told = async || {
+        let status: Value = serde_json::from_str(&running.admin("/status").await.1).unwrap();
+        let one = |one: &Value| (one["connection"].clone(), one["compared"]["braze"].clone());
+        status["reconcile"]["workspaces"].as_array().unwrap().iter().map(one).collect::<Vec<_>>()
+    };
+    let both = [(json!(null), json!(20)), (json!("acme"), json!(10))];
+    support::eventually("both are compared", async || (told().await == both).then_some(())).await;
+    std::fs::write(&acme, format!("{file}= broken\n")).unwrap();
+    running.signal("HUP");
+    running.says("its old one stays in force").await;
+    running.says("the configuration was read again").await;
+    assert_eq!(told().await, both);
+    assert!(
+        running.admin("/metrics").await.1.contains("reconcile_sends{connection=\"acme\",side=\"braze\"} 10")
+    );
+    // A change of the top level is asked for at once, and acme's sends are no part of it.
+    let asked = || others.asked("/campaigns/data_series");
+    configuration.set("reconcile.days", "6").write();
+    running.signal("HUP");
+    support::eventually("it is asked again", async || (asked().len() > 1).then_some(())).await;
+    support::eventually("both are compared again", async || (told().await == both).then_some(())).await;
+    assert!(asked().iter().all(|question| question.query["campaign_id"] == "b"), "{:?}", asked());
+    assert!(!running.log().contains("nothing is compared with Braze's dashboard"), "{}", running.log());
+}
+
+#[tokio::test]
 async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_again() {
     let (intake, braze) = (Intake::start(), ScriptedBraze::start());
     let configuration = Configuration::new().connection("acme", &intake.url(), support::KEY, &[]);
@@ -772,12 +820,16 @@ async fn a_key_that_braze_refuses_is_told_with_the_permission_and_a_reload_asks_
     // Nothing else is touched.
     assert_eq!(running.admin("/readyz").await.0, 200);
     braze.grant("campaigns.data_series");
+    // What was put right in Braze changes no setting.
+    running.signal("HUP");
+    reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
     let configuration = configuration.set("reconcile.days", "6");
     configuration.write();
     running.signal("HUP");
+    let asked = || braze.asked("/campaigns/data_series").pop().unwrap().query["length"].clone();
+    support::eventually("it is asked again", async || (&*asked() == "6").then_some(())).await;
     let all = reconciled(&running, "it has compared", |one| !one["compared"].is_null()).await;
     assert_eq!(all["workspaces"][0]["failed_because"], json!(null), "{all}");
-    assert_eq!(&*braze.asked("/campaigns/data_series").pop().unwrap().query["length"], "6");
     // Switched off, it is gone.
     configuration.without("reconcile.braze_url").without("reconcile.braze_key_file").write();
     running.signal("HUP");

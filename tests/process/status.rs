@@ -64,6 +64,48 @@ async fn of_a_dry_run_it_is_never_said_that_it_reaches_datadog() {
     assert_eq!(intake.requests().len(), 0);
 }
 
+/// Those of the sums that `/status` tells of accepted sends: all of them, and those that were printed.
+fn accepted_and_printed(status: &Value) -> Vec<(u64, u64)> {
+    let of = |sends: &Value| (sends["accepted"].as_u64().unwrap(), sends["printed"].as_u64().unwrap());
+    let hour = |name: &str| -> u64 {
+        status["rates"][name].as_array().unwrap().iter().map(|slot| slot.as_u64().unwrap()).sum()
+    };
+    let books = &status["books"];
+    let sums =
+        [&status["connections"][0], books, &books["connections"]["acme"], &status["rates"]["last_minute"]];
+    sums.into_iter().map(of).chain([(hour("accepted"), hour("printed"))]).collect()
+}
+
+#[tokio::test]
+async fn when_a_dry_run_begins_or_ends_what_was_printed_and_what_was_sent_stay_apart() {
+    let intake = Intake::start();
+    let configuration = Configuration::new().connection("acme", &intake.url(), KEY, &[]);
+    let forwarder = configuration.start().await;
+    forwarder.push_accepted(sends("c1", "one", 3)).await;
+    forwarder.settled(3).await;
+    for is_dry in [true, false] {
+        configuration.clone().set("connections.acme.dry_run", &is_dry.to_string()).write();
+        forwarder.signal("HUP");
+        support::eventually("it is in force", async || {
+            let status = ask(&forwarder, "/status").await;
+            (status["connections"][0]["dry_run"] == is_dry).then_some(())
+        })
+        .await;
+        if is_dry {
+            forwarder.push_accepted(sends("c2", "one", 2)).await;
+            forwarder.settled(5).await;
+        }
+        support::eventually("two of five were printed", async || {
+            let told = accepted_and_printed(&ask(&forwarder, "/status").await);
+            (told == vec![(5, 2); 5]).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(ask(&forwarder, "/status").await["connections_dry_run"], 0);
+    assert!(forwarder.stop().await.success());
+    assert_eq!(intake.sends(), 3);
+}
+
 #[tokio::test]
 async fn a_mended_connection_is_not_told_as_in_trouble() {
     let intake = Intake::start();

@@ -101,8 +101,10 @@ pub struct SendRates {
     pub end: u64,
     /// Sends counted, by slot.
     pub counted: Vec<u64>,
-    /// Sends that Datadog accepted, by slot.
+    /// Sends that Datadog accepted, or a dry run printed, by slot.
     pub accepted: Vec<u64>,
+    /// Those of `accepted` that a dry run printed, and did not send, by slot.
+    pub printed: Vec<u64>,
     /// Sends that were dropped, by slot.
     pub dropped: Vec<u64>,
     /// The last minute, or as many whole intervals of flushes as it takes.
@@ -121,8 +123,10 @@ pub struct SendTotals {
     pub accepted_seconds: u64,
     /// Sends that were counted.
     pub counted: u64,
-    /// Sends that Datadog accepted.
+    /// Sends that Datadog accepted, or a dry run printed.
     pub accepted: u64,
+    /// Those of `accepted` that a dry run printed, and did not send.
+    pub printed: u64,
     /// Sends that were dropped.
     pub dropped: u64,
 }
@@ -179,8 +183,10 @@ pub struct SendCounts {
     pub series: u64,
     /// Sends that were counted.
     pub counted: u64,
-    /// Sends that Datadog accepted.
+    /// Sends that Datadog accepted, or a dry run printed.
     pub accepted: u64,
+    /// Those of `accepted` that a dry run printed, and did not send.
+    pub printed: u64,
     /// Sends that were dropped.
     pub dropped: u64,
     /// The same by reason.
@@ -298,8 +304,10 @@ pub struct BookTotals {
     pub ids_forgotten: u64,
     /// Sends that were counted.
     pub counted: u64,
-    /// Sends that Datadog accepted.
+    /// Sends that Datadog accepted, or a dry run printed.
     pub accepted: u64,
+    /// Those of `accepted` that a dry run printed, and did not send.
+    pub printed: u64,
     /// Sends that were dropped.
     pub dropped: u64,
     /// Sends that have no outcome yet.

@@ -98,8 +98,10 @@ impl CollapsingTag {
 pub struct ConnectionBooks {
     /// Sends that were counted for it.
     pub counted: u64,
-    /// Sends in requests that Datadog accepted.
+    /// Sends in requests that Datadog accepted, and those that a dry run has printed.
     pub accepted: u64,
+    /// Those of `accepted` that a dry run has printed, and not sent.
+    pub printed: u64,
     /// Accepted requests whose answer speaks of errors.
     pub accepted_with_errors: u64,
     /// Sends that were dropped.
@@ -204,6 +206,11 @@ impl Books {
     /// Sends accepted, over all connections.
     pub fn accepted(&self) -> u64 {
         self.connections.values().map(|c| c.accepted).sum()
+    }
+
+    /// Those of [`Books::accepted`] that a dry run has printed, over all connections.
+    pub fn printed(&self) -> u64 {
+        self.connections.values().map(|c| c.printed).sum()
     }
 
     /// Sends dropped, over all connections and reasons.
@@ -311,7 +318,10 @@ impl Stats {
         let mut books = self.lock();
         let connection = books.connection(name);
         let is_booked = connection.settle(sends, None, words, now);
-        connection.last_is_printed |= is_booked;
+        if is_booked {
+            connection.printed += sends;
+            connection.last_is_printed = true;
+        }
         is_booked
     }
 
@@ -425,6 +435,18 @@ mod tests {
         assert!(!stats.settle("acme", 2, Some(DropReason::Failed(FailureReason::Defect)), "a defect", 8));
         let books = stats.snapshot();
         assert_eq!((books.pending(), books.accepted(), books.dropped()), (1, 2, 0));
+        assert!(books.balance());
+    }
+
+    #[test]
+    fn what_a_dry_run_has_printed_is_told_among_what_was_accepted() {
+        let stats = Stats::new();
+        stats.book(&tally(9, 0));
+        stats.settle("acme", 3, None, "accepted", 7);
+        stats.settle_printed("acme", 4, "printed", 8);
+        assert!(!stats.settle_printed("acme", 4, "printed", 9), "no more than two are pending");
+        let books = stats.snapshot();
+        assert_eq!((books.accepted(), books.printed(), books.pending()), (7, 4, 2));
         assert!(books.balance());
     }
 

@@ -97,15 +97,30 @@ fn headline(state: &TopState, width: u16, paint: Paint) -> Line<'static> {
     Line::styled(shortened(format!(" {mark} {}", clean(&words)), usize::from(width)), style)
 }
 
+/// What became of sends that the books call accepted. A reload begins and ends dry runs, so what has been printed says it; where
+/// there is nothing yet, what the connections are.
+const fn accepted_or_printed(
+    accepted: u64,
+    printed: u64,
+    status: &Status,
+    sent: &'static str,
+) -> &'static str {
+    let (printed, all) = match accepted {
+        0 => (status.connections_dry_run, status.connections_total),
+        sends => (printed, sends),
+    };
+    match printed {
+        0 => sent,
+        printed if printed >= all => "printed, not sent",
+        _ => "accepted or printed",
+    }
+}
+
 /// A line of facts; those that do not fit are left out whole.
 fn facts_of(status: &Status, width: u16, paint: Paint) -> Line<'static> {
     let minute = &status.rates.last_minute;
     let books = if status.books.balanced { "books balance" } else { "BOOKS DO NOT BALANCE" };
-    let accepted = match status.connections_dry_run {
-        0 => "accepted by Datadog",
-        dry_runs if dry_runs == status.connections_total => "printed, not sent",
-        _ => "accepted or printed",
-    };
+    let accepted = accepted_or_printed(minute.accepted, minute.printed, status, "accepted by Datadog");
     let lately = match span(minute.seconds) {
         minute if minute == "minute" => format!("a {minute}"),
         longer => longer,
@@ -237,7 +252,7 @@ fn books(status: &Status, width: u16, paint: Paint) -> Vec<Line<'static>> {
         lines.push(Line::styled(format!(" {mark} {}: {sums}", clean(&one.words)), paint.style(flow)));
     }
     let books = &status.books;
-    let accepted = if status.connections_dry_run > 0 { "accepted or printed" } else { "accepted" };
+    let accepted = accepted_or_printed(books.accepted, books.printed, status, "accepted");
     let queue = &status.queue;
     let all = [
         ("received", books.received),
@@ -340,8 +355,8 @@ fn details(state: &TopState) -> Paragraph<'static> {
 
 fn connection_details(one: &ConnectionStatus) -> String {
     let mut parts = vec![format!("{}: {}", one.name, one.words)];
-    if one.dry_run {
-        parts.push(format!("{} printed, not sent", grouped(one.sends.accepted)));
+    if one.sends.printed > 0 {
+        parts.push(format!("{} printed, not sent", grouped(one.sends.printed)));
     }
     if one.state == FlowState::Trouble
         && let Some(last) = one.last_outcome.as_ref().filter(|last| last.dropped.is_some())
@@ -481,6 +496,8 @@ mod tests {
         status.connections.truncate(1);
         status.connections[0].dry_run = true;
         status.connections[0].words = "dry run: printed 2 s ago, not sent".into();
+        status.connections[0].sends.printed = 1_234_567;
+        status.rates.last_minute.printed = 74_040;
         (status.connections_total, status.connections_dry_run) = (1, 1);
         let mut state = looked_at();
         state.answered(Ok(status));
@@ -492,9 +509,37 @@ mod tests {
         assert!(!text.contains("accepted by"), "{text}");
 
         let mut mixed = answer();
+        mixed.rates.last_minute.printed = 40;
         (mixed.connections_total, mixed.connections_dry_run) = (2, 1);
         state.answered(Ok(mixed));
         assert_shows(&self::text(&state, 120, 30), &["1,234/s accepted or printed"]);
+    }
+
+    #[test]
+    fn what_a_dry_run_that_has_begun_or_ended_since_has_printed_is_told_apart() {
+        for is_dry in [true, false] {
+            let mut status = answer();
+            status.connections.truncate(1);
+            status.connections[0].dry_run = is_dry;
+            (status.connections[0].sends.accepted, status.connections[0].sends.printed) = (5, 2);
+            (status.rates.last_minute.accepted, status.rates.last_minute.printed) = (300, 120);
+            (status.books.accepted, status.books.printed) = (5, 2);
+            (status.connections_total, status.connections_dry_run) = (1, u64::from(is_dry));
+            let mut state = looked_at();
+            state.answered(Ok(status.clone()));
+            let first = text(&state, 120, 30);
+            assert_shows(&first, &["5/s accepted or printed", "2 printed, not sent"]);
+            assert!(!first.contains("5 printed") && !first.contains("accepted by"), "{first}");
+            state.pane = Pane::Books;
+            assert_shows(&text(&state, 120, 30), &["accepted or printed"]);
+
+            // Before the dry run began, or after it has ended.
+            let now_printed = if is_dry { 0 } else { 300 };
+            (status.rates.last_minute.printed, status.books.printed) = (now_printed, now_printed.min(5));
+            state.answered(Ok(status));
+            let words = if is_dry { "accepted" } else { "printed, not sent" };
+            assert_shows(&text(&state, 120, 30), &[&format!("5/s {words}"), &format!("   {words} ")]);
+        }
     }
 
     #[test]

@@ -172,6 +172,21 @@ fn a_search_says_when_how_many_and_whether_they_reached_datadog() {
 }
 
 #[test]
+fn a_send_that_is_ahead_of_the_clock_is_told_of_its_own_day() {
+    let (_directory, history) = kept(&[("1", "Weekly", 1, 15, None), ("1", "Weekly", 0, 2, None)]);
+    // Noon is the midnight of a zone that is twelve hours ahead.
+    for (now, last, comparison) in [
+        (NOON - 300, ("2026-03-29", Some(15)), "last 7 days 15"),
+        (NOON, ("2026-03-30", Some(2)), "last 7 days 17"),
+    ] {
+        let found = search(Some(&history), "weekly", "Etc/GMT-12", now).unwrap().objects.remove(0);
+        let words = "last sent Mon 30 Mar 2026, 00:00 +12: 2 sends that day, all accepted by Datadog";
+        assert_eq!((&*found.words, &*found.comparison), (words, comparison));
+        assert_eq!((&*found.days[27].day, found.days[27].counted), last);
+    }
+}
+
+#[test]
 fn what_a_dry_run_printed_is_said_to_be_printed() {
     let (_directory, history) = kept(&[
         ("1", "Dry", 0, 5, Some(send_history::PRINTED)),

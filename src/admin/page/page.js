@@ -189,11 +189,12 @@ function showHour({ rates, ...status }) {
   const series = (name) => rates[name].slice(-known).slice(0, -1).map((sends) => sends / rates.slot_seconds);
   const counted = series("counted"), [accepted, dropped] = ["accepted", "dropped"].map((name) => smooth(series(name)));
   const top = Math.max(1, ceiling(Math.max(...counted, ...accepted, ...dropped)));
-  const total = (name) => rates[name].reduce((sum, sends) => sum + sends, 0);
+  const total = (name) => (rates[name] ?? []).reduce((sum, sends) => sum + sends, 0);
+  const fate = printed({ accepted: total("accepted"), printed: total("printed") }, dryRuns(status));
   const since = sinceStart(status);
   const words = `Sends a second ${since || "over the last hour"}: at most ${perSecond(Math.max(...counted))} counted. ${since ? "Since then" : "In that hour"} ` +
-    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[dryRuns(status)]}, ${number(total("dropped"))} dropped.`;
-  say($("accepted-legend"), ACCEPTED_BY[dryRuns(status)]);
+    `${number(total("counted"))} were counted, ${number(total("accepted"))} ${ACCEPTED[fate]}, ${number(total("dropped"))} dropped.`;
+  say($("accepted-legend"), ACCEPTED_BY[fate]);
   const W = 720, H = 180, step = W / (rates.counted.length - 2);
   const shape = (name, values, closed) =>
     draw("path", { class: `${closed ? "area" : "line"} ${name}`, d: path(values, W, H, top, closed, step) });
@@ -227,11 +228,12 @@ function showHead(status) {
   say($("uptime"), `up for ${ago(status.uptime_seconds)}`);
   document.title = `${BADGES[state] ?? "?"} ${words} – braze-datadog`;
   const minute = status.rates.last_minute;
+  const fate = printed(minute, dryRuns(status));
   const waiting = status.queue.depth;
   const balanced = status.books.balanced;
   const troubled = status.connections_in_trouble;
   list($("facts"), [
-    { value: perSecond(minute.accepted / minute.accepted_seconds), words: dryRuns(status) === "all" ? "printed a second, not sent" : `${ACCEPTED_BY[dryRuns(status)]} a second` },
+    { value: perSecond(minute.accepted / minute.accepted_seconds), words: fate === "all" ? "printed a second, not sent" : `${ACCEPTED_BY[fate]} a second` },
     { value: number(minute.dropped), words: `dropped in the last ${span(minute.seconds)}`, bad: minute.dropped > 0 },
     { value: waiting ? number(waiting) : "empty", words: waiting ? `${unit(status.queue)} in the queue` : "queue", bad: Boolean(status.queue.trouble) },
     { value: troubled ? number(troubled) : "no", words: troubled ? `of ${several(status.connections_total, "connection")} in trouble` : "connection in trouble", bad: troubled > 0 },
@@ -250,10 +252,10 @@ function showRefusals({ last_reload: reload, history }) {
   list($("refusals"), all, ([what]) => what, ([what, why]) => make("li", { class: "sub bad" }, `${what}: `, foreign(why)));
 }
 
-/** How many of the connections are dry runs. What these have printed the books count as accepted. */
+/** How many of the connections are dry runs now. */
 const dryRuns = ({ connections_dry_run: dry, connections_total: total }) => (!dry ? "none" : dry === total ? "all" : "some");
-/** The same of sends. */
-const printed = (sends) => (!sends.printed ? "none" : sends.printed >= sends.accepted ? "all" : "some");
+/** How many of the accepted sends a dry run has printed, for a reload begins and ends one; where there are none yet, what will become of them. */
+const printed = (sends, without = "none") => (!sends.accepted ? without : !sends.printed ? "none" : sends.printed >= sends.accepted ? "all" : "some");
 const ACCEPTED = { none: "accepted", some: "accepted or printed", all: "printed (dry run)" };
 const ACCEPTED_BY = { ...ACCEPTED, none: "accepted by Datadog" };
 
@@ -302,8 +304,10 @@ function connectionRow(connection) {
     make("td", { class: `number${bad ? " bad" : ""}`, "data-label": label }, number(value));
   const dropped = cell("dropped", connection.dropped, connection.dropped > 0);
   if (connection.dropped) dropped.append(make("span", { class: "sub" }, reasons(connection)));
-  const accepted = cell(connection.dry_run ? "printed" : "accepted", connection.accepted);
-  if (connection.dry_run) accepted.append(make("span", { class: "sub" }, "printed, not sent"));
+  const fate = printed(connection, connection.dry_run ? "all" : "none");
+  const accepted = cell({ ...ACCEPTED, all: "printed" }[fate], connection.accepted);
+  const part = fate === "some" ? `${number(connection.printed)} of them ` : "";
+  if (fate !== "none") accepted.append(make("span", { class: "sub" }, `${part}printed, not sent`));
   return make("tr", {}, name, outcome, accepted, dropped,
     cell("pending", connection.pending), cell("series", connection.series));
 }
@@ -324,9 +328,9 @@ function showConnections(all) {
     (unserved ? `; ${several(unserved, "send")} dropped that none of them serves` : ""));
   $("filter-box").hidden = total < FILTER_FROM && !wanted;
   // What does not show is left out, so that a row is made anew only when it looks different.
-  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, refused, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }) =>
+  const shown = found.slice(0, view.rows).map(({ name, site, dry_run, state, words, refused, last_outcome, key, collapsing, names_collapsing, names_shared, accepted, printed, dropped, dropped_by_reason, pending, series }) =>
     ({ name, site, dry_run, state, words, refused, last_outcome: state === "trouble" && last_outcome?.dropped ? { outcome: last_outcome.outcome, dropped: last_outcome.dropped } : null,
-      key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, dropped, dropped_by_reason, pending, series }));
+      key: key && { state: key.state, words: key.words }, collapsing: collapsing?.slice(0, COLLAPSING_SHOWN), names_collapsing, names_shared, accepted, printed, dropped, dropped_by_reason, pending, series }));
   list($("connection-rows"), shown, (one) => one.name, connectionRow);
   const left = (isPart && !wanted ? total : found.length) - view.rows;
   $("more").hidden = left <= 0;
@@ -377,7 +381,7 @@ function showBooks(status) {
     return item;
   });
   const books = status.books;
-  const accepted = ACCEPTED[dryRuns(status)];
+  const accepted = ACCEPTED[printed(books, dryRuns(status))];
   pairs($("books"), ["received", "ignored", "malformed", "duplicate", "counted", "accepted", "dropped", "pending"].map((name) =>
     [name === "accepted" ? accepted : name, number(books[name]), books[name] > 0 && ["malformed", "dropped"].includes(name)]));
   const malformed = Object.entries(books.malformed_by_reason ?? {});

@@ -51,8 +51,8 @@ impl DailyReconcile {
         Self { schedule: Mutex::default(), clock, woken: Notify::new() }
     }
 
-    /// Takes over settings, and logs their mistakes.
-    pub(in crate::app) fn configure(&self, settings: &ReconcileSettings) {
+    /// Takes over settings, and logs their mistakes. Where somebody `is_asking` for it, what has failed is tried again.
+    pub(in crate::app) fn configure(&self, settings: &ReconcileSettings, is_asking: bool) {
         for refused in &settings.refused {
             tracing::error!(
                 connection = refused.connection.as_deref(),
@@ -61,7 +61,13 @@ impl DailyReconcile {
                  sends are counted as ever"
             );
         }
-        self.lock().configure(settings, self.clock.unix_seconds());
+        let now = self.clock.unix_seconds();
+        let mut schedule = self.lock();
+        schedule.configure(settings, now);
+        if is_asking {
+            schedule.retry_failed(now);
+        }
+        drop(schedule);
         self.woken.notify_one();
     }
 

@@ -1,6 +1,7 @@
 use super::super::Config;
 use super::super::tests::{LEAST, assert_one};
 use super::*;
+use crate::reconcile::RefusedWorkspace;
 use std::fs;
 
 /// A connection that is right.
@@ -18,6 +19,21 @@ fn directory(files: &[(&str, &str)], text: &str) -> Result<(Config, Vec<String>)
     Config::parse(&text, &folder.path().join("a.toml"), env)
         .map(|(config, warnings)| (config, warnings.iter().map(ToString::to_string).collect()))
         .map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_workspace_of_a_file_that_can_not_be_read_is_taken_for_no_other() {
+    let all = "[reconcile]\nbraze_url = \"https://rest.fra-01.braze.eu\"\n";
+    for (top, refused) in [("", 0), (all, 1)] {
+        let files = [("acme.toml", "= broken"), (&*format!("{}.toml", "0123456789abcdef".repeat(2)), "=")];
+        let (config, _) = directory(&files, &format!("{top}{OTHER}")).unwrap();
+        assert_eq!(
+            (&*config.reconcile.connections_apart, config.reconcile.refused.len()),
+            (&["acme".into()][..], refused)
+        );
+        let is_of_acme = |one: &RefusedWorkspace| one.connection.as_deref() == Some("acme");
+        assert!(config.reconcile.refused.iter().all(is_of_acme), "{:?}", config.reconcile);
+    }
 }
 
 #[test]

@@ -128,6 +128,38 @@ fn channels_that_are_not_counted_are_apart_and_one_without_a_number_makes_the_da
 }
 
 #[test]
+fn what_braze_gives_no_number_of_does_not_agree_where_nothing_was_counted_either() {
+    for (days, reason) in [
+        (vec![said(24, None)], "2026-11-24 is one that Braze's answer has no number of sends for; counted 0"),
+        (
+            vec![said(24, Some(&[("email", None)])), said(25, Some(&[("email", Some(0))]))],
+            "2026-11-24 is one that Braze's answer has no number of sends for; counted 0",
+        ),
+        (vec![], "campaign Listed (a), 0 counted: Braze's answer has none of these days"),
+        (vec![said(1, Some(&[]))], "campaign Listed (a), 0 counted: Braze's answer has none of these days"),
+    ] {
+        let all = compared(vec![], vec![campaign("a", days.clone())]);
+        let text = table(&all);
+        assert!(all.is_incomplete() && !all.is_any_compared(), "{days:?}: {all:?}");
+        assert!(text.contains(reason) && !text.contains("Agree to the send: 1"), "{days:?}: {text}");
+    }
+    let canvas = |days| {
+        let said = Ok(BrazeSeries::Canvas(CanvasSeries { name: "Welcome".into(), days }));
+        compared(vec![], vec![BrazeAnswer { kind: HistoryKind::Canvas, said, ..campaign("c", vec![]) }])
+    };
+    for days in [vec![], vec![canvas_day(24, None)]] {
+        let all = canvas(days);
+        assert!(all.is_incomplete() && !all.is_any_compared(), "{all:?}");
+    }
+    // Nothing was sent, and a campaign of two days has two.
+    let none: &[_] = &[("email", Some(0))];
+    let young = campaign("a", vec![said(24, Some(none)), said(25, Some(&[]))]);
+    for all in [compared(vec![], vec![young]), canvas(vec![canvas_day(24, Some(&[]))])] {
+        assert!(!all.is_incomplete() && table(&all).contains("Agree to the send: 1 of 1"), "{all:?}");
+    }
+}
+
+#[test]
 fn connections_are_added_up_and_the_newest_name_wins() {
     let mut first = own(HistoryKind::Campaign, "a", vec![day("2026-11-24", 5, 4, &[("dns", 1)])]);
     first.last_send = 9;
@@ -232,7 +264,7 @@ fn the_table_has_the_largest_difference_first_and_names_do_no_harm() {
         own(
             HistoryKind::Campaign,
             "large\u{1b}[31m",
-            vec![day("2026-11-24", 60_100, 58_889, &[("http_5xx", 1_211)])],
+            vec![day("2026-11-24", 60_100, 58_889, &[("http_5xx\u{1b}]0;x\u{7}", 1_211)])],
         ),
     ];
     let sent = |id: &str, number, sends| campaign(id, vec![said(number, Some(&[("email", Some(sends))]))]);
@@ -248,7 +280,7 @@ Braze's dashboard and Datadog, 2026-11-22 to 2026-11-28, days of UTC. Beyond 1 %
 
 difference      %   Braze  counted  accepted  dropped
     -1,211  -2.01  60,100   60,100    58,889    1,211  ! campaign Name of large\u{fffd}[31m (large\u{fffd}[31m)
-      1,211 dropped here: http_5xx 1,211
+      1,211 dropped here: http_5xx\u{fffd}]0;x\u{fffd} 1,211
       2026-11-24: -1,211 (Braze 60,100, counted 60,100, accepted 58,889)
         -1  -1.00     100       99        99        0    campaign Name of small (small)
       1 never received: did the connector stop, does it leave out an event type, does another forwarder count them, or were they dropped before they were counted by campaign (late, early, unrouted and connection_refused_configuration in the books)?
