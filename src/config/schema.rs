@@ -127,10 +127,12 @@ pub(super) fn keep_known(
             let near = nearest(&name, names(schema));
             let is_dotted =
                 near.is_none() && matches!(value.kind, ValueKind::Table(_)) && is_connection(section);
-            let mut reason = unknown(&name, schema, section);
-            if is_dotted && !is_header(&name, section) {
-                reason += &format!("; or the name of a connection, which has no dot: [{section}_{name}]");
-            }
+            let unknown = unknown(&name, schema, section);
+            let reason = if is_dotted && !is_header(&name, section) {
+                format!("{unknown}; or the name of a connection, which has no dot: [{section}_{name}]")
+            } else {
+                unknown
+            };
             diagnostics.error_at(origin, &key, reason);
             match near {
                 Some(near) => diagnostics.spoil(&join(section, near)),

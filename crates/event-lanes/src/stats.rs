@@ -8,6 +8,7 @@
 
 mod drop_reason;
 mod histogram;
+mod label;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use self::drop_reason::DropReason;
 pub use self::histogram::Histogram;
+pub(crate) use self::label::can_be_label;
 
 /// The name under which unrouted sends are booked.
 pub const UNROUTED: &str = "_unrouted";
@@ -24,9 +26,6 @@ pub const OTHERS: &str = "_others";
 
 /// How many event types get a label of their own; so that a sender can't make the books grow without bound.
 const IGNORED_TYPES_MAX: usize = 64;
-
-/// The longest event type that gets a label of its own. Braze's longest is about half of it.
-const IGNORED_TYPE_LENGTH_MAX: usize = 100;
 
 /// The counts of one lane for one delivery; booked whole by [`Stats::book`].
 #[derive(Debug, Default)]
@@ -253,12 +252,6 @@ impl Books {
     fn connection(&mut self, name: &str) -> &mut ConnectionBooks {
         self.connections.entry(name.into()).or_default()
     }
-}
-
-/// Whether an event type that is not counted can be told by its name.
-pub(crate) fn can_be_label(event_type: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    event_type.len() <= IGNORED_TYPE_LENGTH_MAX && event_type.iter().all(is_plain)
 }
 
 /// The books of the running process, shared by all parts.
