@@ -638,10 +638,13 @@ fn without_escapes(text: &str) -> String {
     plain + rest
 }
 
-/// Whether some non-integer number is too large for f64, which the reference turns it into, to hold to the second.
+/// Whether some non-integer number is too large, or has too many digits, for f64, which the reference turns it into, to hold to the
+/// second.
 fn has_vague_number(text: &[u8]) -> bool {
     numbers(text).any(|(token, number)| {
-        (9.0e15..1.0e20).contains(&number.abs()) && !token.iter().all(u8::is_ascii_digit)
+        let digits = token.iter().filter(|byte| byte.is_ascii_digit()).count();
+        let is_rounded = digits > 15 && number.fract() == 0.0;
+        digits < token.len() && (is_rounded || (9.0e15..1.0e20).contains(&number.abs()))
     })
 }
 
