@@ -90,38 +90,37 @@ pub fn compare(
         // Objects without an id are told apart by name.
         let name = if answer.id.is_empty() { "" } else { newest(&known.name, &answer.name) };
         let who = Identity { kind: answer.kind, id: &answer.id, name, canvas_id: "", canvas_name: "" };
-        match answer.said {
-            Err(reason) => not_compared.push(uncompared(&who, &known, reason)),
-            Ok(BrazeSeries::Campaign(days)) => {
-                let said = of_campaign(terms.types, days);
-                match unnamed(terms, &known, &said) {
-                    Some(reason) => not_compared.push(uncompared(&who, &known, reason)),
-                    None => objects.push(object(terms, &who, &known, &said)),
-                }
+        let (name, whole, steps) = match answer.said {
+            Err(reason) => {
+                not_compared.push(uncompared(&who, &known, reason));
+                continue;
             }
+            Ok(BrazeSeries::Campaign(days)) => (name.to_owned(), of_campaign(terms.types, days), None),
             Ok(BrazeSeries::Canvas(series)) => {
                 let name = newest(name, &series.name).to_owned();
-                let who = Identity { name: &name, ..who };
                 let (whole, steps) = of_canvas(terms.types, series);
-                match unnamed(terms, &known, &whole) {
-                    Some(reason) => not_compared.push(uncompared(&who, &known, reason)),
-                    None => objects.push(object(terms, &who, &known, &whole)),
-                }
-                let mut found = steps_of(&mut own, &answer.id);
-                for (id, (step_name, said)) in steps {
-                    let known = found.remove(&(lowered(&id), String::new())).unwrap_or_default();
-                    let who = step(&id, newest(&known.name, &step_name), &who);
-                    objects.push(object(terms, &who, &known, &said));
-                }
-                for ((id, _), known) in found {
-                    let reason = if id.is_empty() {
-                        "its events have no id, by which Braze's answer could have it"
-                    } else {
-                        "Braze's answer for its Canvas has no such step"
-                    };
-                    not_compared.push(uncompared(&step(&id, &known.name, &who), &known, reason.to_owned()));
-                }
+                (name, whole, Some(steps))
             }
+        };
+        let who = Identity { name: &name, ..who };
+        match unnamed(terms, &known, &whole) {
+            Some(reason) => not_compared.push(uncompared(&who, &known, reason)),
+            None => objects.push(object(terms, &who, &known, &whole)),
+        }
+        let Some(steps) = steps else { continue };
+        let mut found = steps_of(&mut own, &answer.id);
+        for (id, (step_name, said)) in steps {
+            let known = found.remove(&(lowered(&id), String::new())).unwrap_or_default();
+            let who = step(&id, newest(&known.name, &step_name), &who);
+            objects.push(object(terms, &who, &known, &said));
+        }
+        for ((id, _), known) in found {
+            let reason = if id.is_empty() {
+                "its events have no id, by which Braze's answer could have it"
+            } else {
+                "Braze's answer for its Canvas has no such step"
+            };
+            not_compared.push(uncompared(&step(&id, &known.name, &who), &known, reason.to_owned()));
         }
     }
     // A step without sends on either side is left out.

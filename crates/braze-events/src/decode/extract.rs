@@ -1,9 +1,9 @@
 //! The extract of a body: the push handler writes one, so that a lane need not read the body again.
 //!
-//! An extract holds the elements that a reader finds in a body, and nothing else of it: about a quarter of its length, and never
-//! more than that. Where invalid bytes become U+FFFD, which has three, it may come to more, and is refused. It does not depend on which types are counted. The queue
-//! stores extracts, so their form changes only together with the queue's format. Numbers are in groups of 7 bits, the lowest
-//! first; a text is its length and its bytes.
+//! An extract holds the elements that a reader finds in a body, and nothing else of it: about a quarter of its length. Where
+//! invalid bytes become U+FFFD, which has three, it could be longer than the body, which is then refused. It does not depend on
+//! which types are counted. The queue stores extracts, so their form changes only together with the queue's format. Numbers are in
+//! groups of 7 bits, the lowest first; a text is its length and its bytes.
 //!
 //! | kind, one byte | what follows |
 //! |---|---|
@@ -25,7 +25,7 @@ const FOREIGN: u8 = 3;
 /// Bytes that were skipped because of damage: in a wrapper, or at the end of the document.
 const SKIPPED: u8 = 4;
 
-/// What stands for damage at the end of a body has at most so many bytes.
+/// How much longer than its body an extract may be: what stands for damage at the end has at most so many bytes.
 const BYTES_MORE_MAX: usize = 16;
 
 /// Set where there is a time.
@@ -54,15 +54,16 @@ pub struct Damage {
 /// The push handler's check of a push body: JSON in an envelope of Braze, or damaged JSON with events that can be read.
 /// Appends the elements that a [`Decoder`](super::Decoder) finds in it as one
 /// [`Framing::Document`](crate::Framing::Document) to `out`, as a [`Framing::Extract`](crate::Framing::Extract), which has at most
-/// 16 bytes more than the body. To decode it gives the same elements in a tenth of the
-/// time, whichever types are counted by then. On an error `out` holds scrap.
+/// 16 bytes more than the body. To decode it gives the same elements in a tenth of the time, whichever types are counted by then.
+/// On an error `out` holds scrap.
 ///
 /// For a sender that may not speak for everyone, an event beyond its `scope` becomes [`Malformed::ForeignAppGroup`],
 /// whatever else it is.
 ///
 /// # Errors
 /// When it is neither an object, an array, `null` nor empty, or has `events` that are no array, or is not JSON, and no
-/// event that says its type can be read from it; or when the extract would be longer than the body, for U+FFFD stands for most of it.
+/// event that says its type can be read from it; or when the extract would be longer than the body, for U+FFFD stands for most of
+/// it.
 pub fn extract(body: &[u8], out: &mut Vec<u8>, scope: Option<Scope<'_>>) -> Result<Extracted, NotAnEnvelope> {
     match scope {
         None => extract_each(body, out, |element| element),

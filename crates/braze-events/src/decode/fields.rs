@@ -300,6 +300,7 @@ mod tests {
             assert_eq!((&*found.unescaped, &*found.key), (&b"ABB"[..], &b"campaign_id"[..]));
         }
     }
+
     #[test]
     fn of_a_long_text_with_escapes_whole_characters_are_kept() {
         for before in 0..4 {
