@@ -137,7 +137,7 @@ pub struct AdminListener {
 /// Opens the admin port.
 ///
 /// # Errors
-/// When it can't be listened on (the message names the setting), or the thread for searches can't be made.
+/// When it can't be listened on (the message names the setting), or the threads for searches and for the history can't be made.
 pub async fn bind(settings: &AdminSettings, views: Views) -> Result<AdminListener, OpenPortError> {
     let limits = http_listener::ConnectionLimits {
         // No connection is vouched for here: one more takes the place of the oldest that is not being answered.

@@ -9,6 +9,8 @@ pub mod recurrence;
 mod text;
 pub mod window;
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use self::due::Due;
@@ -141,17 +143,18 @@ pub struct Monitor {
 impl Monitor {
     /// The monitor as Datadog's `POST /api/v1/monitor` takes it.
     pub fn to_json(&self) -> Value {
-        let threshold = self.threshold();
-        let mut options = json!({
-            "thresholds": { "critical": threshold },
-            // Sends are sparse: with true, Datadog would skip every evaluation that has a gap.
-            "require_full_window": false,
-            "include_tags": true,
-            "notify_audit": false,
+        let query_alert = QueryAlert {
+            name: self.name.as_deref().map_or_else(|| text::name(self).into(), Cow::from),
+            query: self.query(),
+            message: text::message(self),
+            priority: 2,
+            threshold: self.threshold(),
             // Too few is as true tomorrow; too many should be repeated within the hour.
-            "renotify_interval": if self.is_about_silence() { 1440 } else { 60 },
-            "on_missing_data": self.on_missing_data(),
-        });
+            renotify_minutes: if self.is_about_silence() { 1440 } else { 60 },
+            on_missing_data: self.on_missing_data(),
+        };
+        let mut monitor = query_alert.to_json();
+        let options = &mut monitor["options"];
         if self.is_about_silence() {
             options["evaluation_delay"] = LATENESS.into();
         } else {
@@ -165,15 +168,7 @@ impl Monitor {
             options["scheduling_options"] = due.schedule();
             options.as_object_mut().and_then(|options| options.remove("renotify_interval"));
         }
-        json!({
-            "name": self.name.clone().unwrap_or_else(|| text::name(self)),
-            "type": "query alert",
-            "query": self.query(),
-            "message": text::message(self),
-            "tags": ["service:braze-datadog"],
-            "priority": 2,
-            "options": options,
-        })
+        monitor
     }
 
     /// Whether it goes off when there are no sends. Such a monitor is not grouped: a group without sends in the whole window
@@ -231,6 +226,40 @@ impl Monitor {
     /// silent.
     const fn on_missing_data(&self) -> &'static str {
         if self.is_about_silence() { "show_and_notify_no_data" } else { "resolve" }
+    }
+}
+
+/// What every monitor of this program has.
+struct QueryAlert<'n> {
+    name: Cow<'n, str>,
+    query: String,
+    message: String,
+    priority: u8,
+    threshold: u64,
+    renotify_minutes: u32,
+    on_missing_data: &'static str,
+}
+
+impl QueryAlert<'_> {
+    /// The monitor as Datadog's `POST /api/v1/monitor` takes it.
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "type": "query alert",
+            "query": self.query,
+            "message": self.message,
+            "tags": ["service:braze-datadog"],
+            "priority": self.priority,
+            "options": {
+                "thresholds": { "critical": self.threshold },
+                // Sends are sparse: with true, Datadog would skip every evaluation that has a gap.
+                "require_full_window": false,
+                "include_tags": true,
+                "notify_audit": false,
+                "renotify_interval": self.renotify_minutes,
+                "on_missing_data": self.on_missing_data,
+            },
+        })
     }
 }
 
@@ -300,23 +329,17 @@ pub fn of_forwarder(
     notify: &[String],
 ) -> Value {
     let (usual, query, threshold) = trouble.watched(window);
-    let mut monitor = json!({
-        "name": name.unwrap_or(usual),
-        "type": "query alert",
-        "query": query,
-        "message": text::of_forwarder(trouble, window, notify),
-        "tags": ["service:braze-datadog"],
-        "priority": 1,
-        "options": {
-            "thresholds": { "critical": threshold },
-            "require_full_window": false,
-            "include_tags": true,
-            "notify_audit": false,
-            "renotify_interval": 60,
-            // Without drops there are no points of them. The heartbeat shows whether the forwarder runs at all.
-            "on_missing_data": "resolve",
-        },
-    });
+    let query_alert = QueryAlert {
+        name: name.unwrap_or(usual).into(),
+        query,
+        message: text::of_forwarder(trouble, window, notify),
+        priority: 1,
+        threshold,
+        renotify_minutes: 60,
+        // Without drops there are no points of them. The heartbeat shows whether the forwarder runs at all.
+        on_missing_data: "resolve",
+    };
+    let mut monitor = query_alert.to_json();
     if let ForwarderTrouble::Drops(_) = trouble {
         // A reason without earlier drops is what this monitor is for.
         monitor["options"]["new_group_delay"] = 0.into();
@@ -334,23 +357,17 @@ pub fn of_heartbeat(
     let scope = connection
         .map_or_else(|| "*".to_owned(), |name| format!("connection:{}", stored_value("connection", name)));
     let metric = heartbeat::METRIC;
-    json!({
-        "name": name.unwrap_or("[Braze] The forwarder is silent"),
-        "type": "query alert",
-        "query": format!("sum({window}):sum:{metric}{{{scope}}} by {{connection}}.as_count() < 1"),
-        "message": text::of_heartbeat(window, notify),
-        "tags": ["service:braze-datadog"],
-        "priority": 1,
-        "options": {
-            "thresholds": { "critical": 1 },
-            "require_full_window": false,
-            "include_tags": true,
-            "notify_audit": false,
-            "renotify_interval": 60,
-            // There is no heartbeat with the value 0: silence is no data.
-            "on_missing_data": "show_and_notify_no_data",
-        },
-    })
+    let query_alert = QueryAlert {
+        name: name.unwrap_or("[Braze] The forwarder is silent").into(),
+        query: format!("sum({window}):sum:{metric}{{{scope}}} by {{connection}}.as_count() < 1"),
+        message: text::of_heartbeat(window, notify),
+        priority: 1,
+        threshold: 1,
+        renotify_minutes: 60,
+        // There is no heartbeat with the value 0: silence is no data.
+        on_missing_data: "show_and_notify_no_data",
+    };
+    query_alert.to_json()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
-use self::flush::{Encoded, FlushJob, Flusher};
+use self::flush::{Encoded, FlushJob, FlushThreadLost, Flusher};
 use self::forwarder_metrics::ProcessProbe;
 use self::report::Reporter;
 use self::run::{Phase, QueueRun};
@@ -55,12 +55,8 @@ const TURN_SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// The settings of the pipeline.
 #[derive(Debug, Clone)]
 pub struct PipelineSettings {
-    /// How the lanes work.
+    /// How the lanes work, how often counts are cut, and how long one request may take.
     pub lanes: LaneSettings,
-    /// How often counts are cut.
-    pub flush_interval: Duration,
-    /// How long one request may take, and how long it may wait for its turn.
-    pub flush_timeout: Duration,
     /// How long a stop waits for outcomes.
     pub shutdown_timeout: Duration,
 }
@@ -90,8 +86,8 @@ pub enum Ended {
     Stopped,
 }
 
-/// Why the pipeline can't go on. When the queue has failed, counts have been flushed; when a lane has died, its counts are
-/// gone and unacknowledged events come again with the next start.
+/// Why the pipeline can't go on. When the queue could not be read, counts have been flushed; when it could not acknowledge,
+/// nothing more was sent. When a lane has died, its counts are gone. Unacknowledged events come again with the next start.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// The queue failed.
@@ -100,6 +96,9 @@ pub enum PipelineError {
     /// A lane died.
     #[error(transparent)]
     Lane(#[from] LaneLost),
+    /// The thread that merges and encodes died.
+    #[error(transparent)]
+    FlushThread(#[from] FlushThreadLost),
     /// The ledger is wrong.
     #[error(transparent)]
     Ledger(#[from] Unpaired),
@@ -187,8 +186,8 @@ impl<I: Intake> Pipeline<I> {
         Arc::clone(&self.catalogue)
     }
 
-    /// Logs what these books hold that was not told yet. Each flush does; what lanes drop behind the last one, and in a run that
-    /// ends before its first, is told by whoever has seen the run end.
+    /// Logs the drops that no flush has logged: those after the last flush, or of a run that ended before its first. Whoever
+    /// has seen [`Pipeline::run`] end calls it.
     pub fn tell_rest(&mut self, books: &Books) {
         self.reporter.report(books, self.clock.elapsed_milliseconds());
     }
@@ -204,8 +203,8 @@ impl<I: Intake> Pipeline<I> {
         commands: &mut mpsc::Receiver<PipelineCommand>,
     ) -> Result<Ended, PipelineError> {
         let mut run = QueueRun::new();
-        let mut ticks =
-            interval_at(Instant::now() + self.settings.flush_interval, self.settings.flush_interval);
+        let flush_interval = self.settings.lanes.aggregate.flush_interval;
+        let mut ticks = interval_at(Instant::now() + flush_interval, flush_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut turn_shown = tokio::time::interval(TURN_SHOWN_EVERY);
         turn_shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -232,7 +231,7 @@ impl<I: Intake> Pipeline<I> {
                 },
                 encoded = self.flusher.encoded(), if !is_held => {
                     self.may_send(&mut run, queue);
-                    self.encoded(&mut run, encoded.ok_or(LaneLost)?)?;
+                    self.encoded(&mut run, encoded.ok_or(FlushThreadLost)?)?;
                 }
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
                 _ = turn_shown.tick() => self.last_turn.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),

@@ -161,10 +161,14 @@ impl PushListener {
         let Self { listener, appender, reload, counters, limits, pool } = self;
         let accepts = {
             let appender = appender.clone();
-            move || match () {
-                () if appender.is_accepting() => Ok(()),
-                () if appender.is_full() => Err(Refusal::Append(AppendError::Full)),
-                () => Err(Refusal::NotAccepting),
+            move || {
+                if appender.is_accepting() {
+                    Ok(())
+                } else if appender.is_full() {
+                    Err(Refusal::Append(AppendError::Full))
+                } else {
+                    Err(Refusal::NotAccepting)
+                }
             }
         };
         let append = move |pushed: Pushed, share: Share| {

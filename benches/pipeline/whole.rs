@@ -17,6 +17,7 @@ use event_lanes::LaneSettings;
 use event_lanes::clock::Clock;
 use event_lanes::stats::Stats;
 use event_queues::{Delivery, Queue, QueueError, Receipt, files};
+use send_counts::aggregate::AggregateSettings;
 use send_counts::dedup;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
@@ -108,10 +109,8 @@ impl Whole<'_> {
 
     fn settings(self) -> PipelineSettings {
         let window = if self.dedup { Duration::from_mins(10) } else { Duration::ZERO };
-        let aggregate = aggregate();
+        let aggregate = AggregateSettings { flush_interval: self.flush_interval, ..aggregate() };
         PipelineSettings {
-            flush_interval: self.flush_interval,
-            flush_timeout: aggregate.flush_timeout,
             shutdown_timeout: Duration::from_secs(20),
             lanes: LaneSettings {
                 lanes: self.lanes,

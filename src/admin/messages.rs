@@ -50,8 +50,8 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
     }
 }
 
-/// What is wrong with the connections some of whose sends have been dropped lately for their time, which no request tells, by their
-/// names: of several reasons the first.
+/// The message for each connection that lately dropped sends as late or early, which no request shows; the first reason where
+/// there are several. By connection name.
 pub fn untimely(dropping: &[Dropping]) -> HashMap<&str, String> {
     let mut told = HashMap::new();
     let is_untimely = |drops: &&Dropping| matches!(drops.reason, DropReason::Late | DropReason::Early);
@@ -64,30 +64,16 @@ pub fn untimely(dropping: &[Dropping]) -> HashMap<&str, String> {
     told
 }
 
-/// Why a request was lost, and where to look.
+/// Why a request was lost: as [`why`] says it, with the site where that tells where to look.
 pub(super) fn outcome(reason: DropReason, site: &str) -> String {
     match reason {
-        DropReason::Failed(FailureReason::Http403) => format!("403: this key is not valid on {site}"),
-        DropReason::Failed(FailureReason::Http400) => "400: Datadog could not read the request".to_owned(),
-        DropReason::Failed(FailureReason::Http413) => "413: the request was too large for Datadog".to_owned(),
-        DropReason::Failed(FailureReason::Http429) => "429: Datadog limits the rate".to_owned(),
-        DropReason::Failed(FailureReason::Http4xx) => "Datadog refused the request".to_owned(),
-        DropReason::Failed(FailureReason::Http5xx) => "Datadog had an error".to_owned(),
-        DropReason::Failed(FailureReason::HttpUnexpected) => {
-            "what answered is not Datadog's intake".to_owned()
+        DropReason::Failed(FailureReason::Http403) => {
+            format!("403: this key is not valid on {site}")
         }
         DropReason::Failed(FailureReason::Timeout) => format!("no answer from {site} in time"),
         DropReason::Failed(FailureReason::Connect) => format!("{site} can't be reached"),
         DropReason::Failed(FailureReason::Dns) => format!("the name of {site} can't be looked up"),
-        DropReason::Failed(FailureReason::HttpInvalid) => {
-            "what answered does not speak HTTP as Datadog does".to_owned()
-        }
-        DropReason::Failed(FailureReason::Defect) => "lost to a defect of this program".to_owned(),
-        DropReason::Failed(FailureReason::Shutdown) => "stopped before there was an answer".to_owned(),
-        DropReason::Late
-        | DropReason::Early
-        | DropReason::Unrouted
-        | DropReason::ConnectionRefusedConfiguration => why(reason).to_owned(),
+        reason => why(reason).to_owned(),
     }
 }
 

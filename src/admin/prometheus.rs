@@ -172,7 +172,7 @@ fn connections(page: &mut Page, books: &Books) {
         by_connection(|one| one.series),
     );
     let help = "Tag values in Datadog that stand for several names of Braze's.";
-    page.each("names_collapsing", "gauge", help, CONNECTION, by_connection(|one| one.names_collapsing));
+    page.each("names_collapsing", "gauge", help, CONNECTION, by_connection(|one| one.collapsing.tags_total));
 }
 
 fn embedded(page: &mut Page, log: &EmbeddedStatus) {

@@ -7,7 +7,6 @@ mod key;
 mod running;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 pub(super) use self::command_line::ConnectionsArguments;
 use self::command_line::{Action, AddArguments, Common, NamedArguments, TestArguments};
@@ -41,6 +40,23 @@ struct Report {
     forwarder: Option<TakenOver>,
     #[serde(skip)]
     words: String,
+}
+
+/// One of the connections that are listed.
+#[derive(Debug, Default, Serialize)]
+struct ListedConnection<'c> {
+    connection: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<&'c str>,
+    /// `None`: they can't be told.
+    app_group_ids: Option<&'c [Box<str>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<bool>,
+    /// `in_force`, `not_in_force`, `not_running`, `outdated`, `refused`.
+    state: &'static str,
+    /// What the running forwarder knows of its key.
+    key: Option<&'c str>,
+    says: Option<&'c str>,
 }
 
 pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
@@ -263,46 +279,48 @@ async fn list(common: &Common) -> Result<(), Failure> {
     let status = running.status().await;
     let of = |name: &str| status.iter().flat_map(|status| &status.connections).find(|one| one.name == name);
     let set = &folder.config().connections;
-    let mut rows: Vec<Value> = Vec::new();
+    let mut rows = Vec::new();
     for connection in &set.active {
         let shown = of(&connection.name);
-        rows.push(json!({
-            "connection": connection.name,
-            "site": connection.site.name,
-            "app_group_ids": connection.app_group_ids,
-            "dry_run": connection.dry_run,
-            "state": match (&status, shown) {
+        rows.push(ListedConnection {
+            connection: &connection.name,
+            site: Some(&connection.site.name),
+            app_group_ids: Some(&connection.app_group_ids),
+            dry_run: Some(connection.dry_run),
+            state: match (&status, shown) {
                 (None, _) => "not_running",
                 (_, Some(shown)) if !shown.url.is_empty() => "in_force",
                 // It sees the files otherwise than who asks here: may it read the key?
                 (Some(_), _) => "not_in_force",
             },
-            "key": shown.map(|one| one.key.state.clone()),
-            "says": shown.map(|one| one.words.clone()),
-        }));
+            key: shown.map(|one| &*one.key.state),
+            says: shown.map(|one| &*one.words),
+        });
     }
     for RefusedConnection { name, app_group_ids, reason, .. } in &set.refused {
-        rows.push(json!({
-            "connection": name,
-            "app_group_ids": app_group_ids,
-            // A connection that was right before stays in force.
-            "state": if of(name).is_some_and(|shown| !shown.url.is_empty()) { "outdated" } else { "refused" },
-            "says": reason,
-        }));
+        // A connection that was right before stays in force.
+        let is_kept = of(name).is_some_and(|shown| !shown.url.is_empty());
+        rows.push(ListedConnection {
+            connection: name,
+            app_group_ids: app_group_ids.as_deref(),
+            state: if is_kept { "outdated" } else { "refused" },
+            says: Some(reason),
+            ..ListedConnection::default()
+        });
     }
     if common.json {
-        return super::print_line(&Value::from(rows).to_string()).map_err(Failure::failed);
+        let json = serde_json::to_string(&rows).map_err(Failure::failed)?;
+        return super::print_line(&json).map_err(Failure::failed);
     }
-    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("").to_owned();
-    for row in &rows {
-        let app_groups = match row["app_group_ids"].as_array().map(Vec::len) {
+    for ListedConnection { connection, site, app_group_ids, state, says, .. } in rows {
+        let app_groups = match app_group_ids.map(<[_]>::len) {
             Some(0) => "the other app groups".to_owned(),
             Some(1) => "1 app group".to_owned(),
             Some(some) => format!("{some} app groups"),
             None => "unknown app groups".to_owned(),
         };
-        let [name, site, state, says] = ["connection", "site", "state", "says"].map(|key| text(row, key));
-        super::print_line(&format!("{name:<24} {site:<10} {app_groups:<22} {state:<12} {says}"))
+        let (site, says) = (site.unwrap_or_default(), says.unwrap_or_default());
+        super::print_line(&format!("{connection:<24} {site:<10} {app_groups:<22} {state:<12} {says}"))
             .map_err(Failure::failed)?;
     }
     Ok(())

@@ -229,8 +229,6 @@ fn start_pipeline(
             aggregate: config.aggregate.clone(),
             dedup: config.dedup,
         },
-        flush_interval: config.aggregate.flush_interval,
-        flush_timeout: config.aggregate.flush_timeout,
         shutdown_timeout: config.shutdown_timeout,
     };
     let http = client::IntakeSettings {

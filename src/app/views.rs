@@ -148,7 +148,7 @@ impl Watched {
         let active: HashSet<&str> = configured.active.iter().map(|connection| &*connection.name).collect();
         for (name, connection) in &mut books.connections {
             if !active.contains(&**name) {
-                connection.names_collapsing = 0;
+                connection.collapsing = Arc::default();
             }
         }
         books
@@ -339,9 +339,9 @@ impl Watched {
                 words: key.words,
                 seconds_ago: key.seconds_ago,
             },
-            names_collapsing: books.names_collapsing,
-            names_shared: books.names_shared,
-            collapsing: books.collapsing.iter().map(status::collapsed).collect(),
+            names_collapsing: books.collapsing.tags_total,
+            names_shared: books.collapsing.shared_total,
+            collapsing: books.collapsing.tags.iter().map(status::collapsed).collect(),
             sends: status::sends(&books),
             last_outcome: books.last_outcome.map(|(outcome, at)| OutcomeStatus {
                 outcome,

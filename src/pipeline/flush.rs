@@ -17,7 +17,6 @@ use crate::pipeline::heartbeat;
 use crate::pipeline::last_send_age::LastSendAges;
 use crate::pipeline::preview::preview;
 use datadog_points::payload::{Payload, PayloadLimits};
-use event_lanes::LaneLost;
 use event_lanes::clock::Clock;
 use event_lanes::stats::Stats;
 use send_counts::aggregate::Aggregator;
@@ -91,8 +90,8 @@ impl Flusher {
     }
 
     /// Hands over a cut; there must be room.
-    pub(super) fn flush(&self, job: FlushJob) -> Result<(), LaneLost> {
-        self.jobs.try_send(job).map_err(|_closed| LaneLost)
+    pub(super) fn flush(&self, job: FlushJob) -> Result<(), FlushThreadLost> {
+        self.jobs.try_send(job).map_err(|_closed| FlushThreadLost)
     }
 
     /// The next piece. Cancel-safe.
@@ -100,6 +99,11 @@ impl Flusher {
         self.encoded.recv().await
     }
 }
+
+/// The flush thread has ended, which it does only by a defect of this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the flush thread has died; this is a defect of braze-datadog, please report it with the log above")]
+pub struct FlushThreadLost;
 
 /// The pipeline has gone.
 struct Gone;

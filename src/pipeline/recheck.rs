@@ -68,9 +68,8 @@ struct Series {
     points: Vec<(u64, Vec<u64>)>,
 }
 
-/// Leaves out, or counts under the present moment, what is outside the window at `now`. A payload that is inside, which
-/// is nearly every one, is returned as it is, unread. What the forwarder tells of itself and
-/// is outside is left out; it stands for no send.
+/// Drops, or moves to the present bucket, what is outside the window at `now`. Nearly every payload is inside, and is returned
+/// undecoded. The forwarder's own points outside are dropped; they stand for no sends.
 pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
     let Times { oldest, newest } = payload.times;
     let unchanged =

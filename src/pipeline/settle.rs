@@ -65,7 +65,7 @@ impl<I: Intake> Pipeline<I> {
             return self.settle(run, flight, &shut_down().into());
         }
         let turns = self.connections.turns(&flight.connection.name);
-        let task = self.submissions.spawn(start(turns, self.settings.flush_timeout));
+        let task = self.submissions.spawn(start(turns, self.settings.lanes.aggregate.flush_timeout));
         self.in_flight.insert(task.id(), flight);
         Ok(())
     }

@@ -34,17 +34,17 @@ const BEGINNING_MAX: usize = 256;
 /// For how long a request is one that begins. One that takes longer is slow, and gives its place to another.
 const BEGINNING: Duration = Duration::from_millis(250);
 
-/// How long a request waits for its place among those that begin, or a part of `flush.timeout` where that is shorter; then it
-/// begins all the same. So slow connections delay no other by more.
+/// How long a request waits for its place among those that begin (a quarter of `flush.timeout`, if that is shorter); then it
+/// begins without one. So slow connections delay no other by more.
 const BEGINNING_WAIT: Duration = Duration::from_secs(2);
 
-/// That part of `flush.timeout`: a payload that waits for the turn of this one has the same deadline.
+/// That quarter: the payloads that queue behind this one share its deadline.
 const BEGINNING_WAIT_PART: u32 = 4;
 
 /// How much longer than `flush.timeout` an intake may take to return an outcome.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// How long to wait once more for a turn or an outcome where the timer itself fired late. Longer than the intake does.
+/// What a timer that fired late is given once more. Longer than [`GRACE`] and the intake's own.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The outcome of a payload.

@@ -18,6 +18,7 @@ use event_lanes::LaneSettings;
 use event_lanes::clock::Clock;
 use event_lanes::stats::{DropReason, Stats};
 use proptest::prelude::*;
+use send_counts::aggregate::AggregateSettings;
 use send_counts::aggregate::Late;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
 use send_counts::dedup;
@@ -60,13 +61,29 @@ fn settings() -> PipelineSettings {
         lanes: LaneSettings {
             lanes: 3,
             event_types: vec!["users.messages.email.Send".into()],
-            aggregate: send_counts::testing::aggregate_settings(1000),
+            aggregate: AggregateSettings {
+                flush_interval: Duration::from_millis(50),
+                flush_timeout: Duration::from_millis(300),
+                ..send_counts::testing::aggregate_settings(1000)
+            },
             dedup: dedup::DedupSettings { window: Duration::from_mins(10), max_ids: 1_000_000 },
         },
-        flush_interval: Duration::from_millis(50),
-        flush_timeout: Duration::from_millis(300),
         shutdown_timeout: Duration::from_secs(10),
     }
+}
+
+/// Those of [`settings`], with another flush interval.
+fn flushing_every(flush_interval: Duration) -> PipelineSettings {
+    let mut settings = settings();
+    settings.lanes.aggregate.flush_interval = flush_interval;
+    settings
+}
+
+/// Those of [`settings`], with another time for a request.
+fn with_timeout(flush_timeout: Duration) -> PipelineSettings {
+    let mut settings = settings();
+    settings.lanes.aggregate.flush_timeout = flush_timeout;
+    settings
 }
 
 fn line(id: u64, app_group: &str, campaign: &str) -> String {
@@ -191,7 +208,7 @@ async fn it_runs_for_years_until_it_is_stopped() {
 
 /// Counts 100 sends for `a` and as many for `b`, sets the clock before any is sent, and runs on to the end.
 async fn set_the_clock(late: Late, seconds: u64) -> Rig {
-    let mut settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
+    let mut settings = flushing_every(Duration::from_mins(1));
     settings.lanes.aggregate.late = late;
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(20)).waiting();
@@ -227,7 +244,7 @@ async fn what_left_the_window_before_it_is_sent_is_not_booked_as_accepted() {
 
 #[tokio::test]
 async fn a_flush_makes_one_point_per_series_however_many_lanes_counted_it() {
-    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = flushing_every(Duration::from_mins(1));
     let mut rig = Rig::of_two(settings);
     rig.run(&mut FakeQueue::new(bodies(200))).await;
     for name in ["a", "b"] {
@@ -240,7 +257,7 @@ async fn a_flush_makes_one_point_per_series_however_many_lanes_counted_it() {
 #[tokio::test]
 async fn nothing_is_acknowledged_before_every_batch_that_answers_for_it_has_an_outcome() {
     let mut settings = settings();
-    settings.flush_timeout = Duration::from_secs(30);
+    settings.lanes.aggregate.flush_timeout = Duration::from_secs(30);
     let mut rig = Rig::of_two(settings);
     let gate = Arc::new(Semaphore::new(0));
     rig.intake.set("a", Behaviour::Gate(Arc::clone(&gate)));
@@ -279,7 +296,7 @@ async fn a_request_that_fails_is_dropped_once_and_booked_with_its_reason() {
 #[tokio::test]
 async fn a_connection_that_hangs_delays_nobody() {
     // Longer than `eventually` waits.
-    let mut rig = Rig::of_two(PipelineSettings { flush_timeout: Duration::from_mins(1), ..settings() });
+    let mut rig = Rig::of_two(with_timeout(Duration::from_mins(1)));
     let gate = Arc::new(Semaphore::new(0));
     rig.intake.set("a", Behaviour::Gate(Arc::clone(&gate)));
     let mut queue = FakeQueue::new([]).waiting();
@@ -315,7 +332,7 @@ async fn the_sends_of_a_connection_that_hangs_are_dropped_as_timeout() {
 
 #[tokio::test]
 async fn what_the_queue_recalls_is_flushed_and_acknowledged_at_once() {
-    let mut rig = Rig::of_two(PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() });
+    let mut rig = Rig::of_two(flushing_every(Duration::from_mins(1)));
     let mut queue = FakeQueue::new(bodies(4)).waiting().recalling_at(2);
     let (recalled, commands) = (queue.clone(), rig.commands.clone());
     tokio::spawn(async move {
@@ -328,7 +345,7 @@ async fn what_the_queue_recalls_is_flushed_and_acknowledged_at_once() {
 
 #[tokio::test]
 async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
-    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = flushing_every(Duration::from_mins(1));
     let mut rig = Rig::of_two(settings);
     rig.intake.set("a", Behaviour::Slow(Duration::from_millis(200)));
     let mut queue = FakeQueue::new(bodies(5)).waiting();
@@ -344,11 +361,8 @@ async fn a_stop_flushes_what_is_counted_and_waits_for_its_outcome() {
 
 #[tokio::test]
 async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
-    let settings = PipelineSettings {
-        shutdown_timeout: Duration::from_millis(200),
-        flush_timeout: Duration::from_mins(1),
-        ..settings()
-    };
+    let shutdown_timeout = Duration::from_millis(200);
+    let settings = PipelineSettings { shutdown_timeout, ..with_timeout(Duration::from_mins(1)) };
     let mut rig = Rig::of_two(settings);
     rig.intake.set("a", Behaviour::Hang);
     let mut queue = FakeQueue::new(bodies(5)).waiting();
@@ -368,7 +382,7 @@ async fn a_stop_waits_no_longer_than_it_may_and_books_the_rest_as_shutdown() {
 
 #[tokio::test]
 async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
-    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = flushing_every(Duration::from_mins(1));
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let (feed, stats, commands) = (queue.clone(), Arc::clone(&rig.stats), rig.commands.clone());
@@ -403,7 +417,7 @@ async fn a_reload_changes_connections_and_tags_without_losing_a_count() {
 async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
     let names: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
     let connections: Vec<Connection> = names.iter().map(|name| connection(name, &[name])).collect();
-    let settings = PipelineSettings { flush_interval: Duration::from_millis(3), ..settings() };
+    let settings = flushing_every(Duration::from_millis(3));
     let mut rig = Rig::new(settings, connections.clone());
     let mut ids = 0..;
     let mut body = |events: usize| -> String {
@@ -431,7 +445,7 @@ async fn a_reload_while_the_flush_thread_is_behind_does_not_stand_still() {
 
 #[tokio::test]
 async fn when_the_queue_can_not_be_read_on_what_was_received_is_flushed_and_acknowledged() {
-    let settings = PipelineSettings { flush_interval: Duration::from_mins(1), ..settings() };
+    let settings = flushing_every(Duration::from_mins(1));
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(5)).failing_at(3);
     let error = rig.pipeline.run(&mut queue, &mut rig.commanded).await.unwrap_err();
@@ -443,8 +457,9 @@ async fn when_the_queue_can_not_be_read_on_what_was_received_is_flushed_and_ackn
 /// What is counted while a flush is under way stays until the next one, which is far enough away; a request waits for
 /// as long as the test does.
 fn long_between_flushes() -> PipelineSettings {
-    let flush_timeout = Duration::from_secs(20);
-    PipelineSettings { flush_interval: Duration::from_secs(2), flush_timeout, ..settings() }
+    let mut settings = flushing_every(Duration::from_secs(2));
+    settings.lanes.aggregate.flush_timeout = Duration::from_secs(20);
+    settings
 }
 
 #[tokio::test]
@@ -492,7 +507,7 @@ fn end_acknowledging_once_counted(queue: &FakeQueue, stats: &Arc<Stats>) -> Join
 
 #[tokio::test]
 async fn what_the_queue_can_not_acknowledge_any_more_is_not_sent() {
-    let settings = PipelineSettings { flush_interval: Duration::from_secs(1), ..settings() };
+    let settings = flushing_every(Duration::from_secs(1));
     let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(7)).waiting();
     let _watching = end_acknowledging_once_counted(&queue, &rig.stats);
@@ -535,7 +550,7 @@ impl Write for Log {
 
 #[tokio::test]
 async fn what_was_dropped_before_a_run_ends_without_a_flush_is_told() {
-    let settings = PipelineSettings { flush_interval: Duration::from_mins(10), ..settings() };
+    let settings = flushing_every(Duration::from_mins(10));
     let mut rig = Rig::new(settings, vec![connection("a", &["even"])]);
     let mut queue = FakeQueue::new(bodies(7)).waiting();
     let _watching = end_acknowledging_once_counted(&queue, &rig.stats);
@@ -559,10 +574,7 @@ fn payloads(stats: &Stats) -> u64 {
 
 #[tokio::test]
 async fn what_waits_for_its_turn_when_acknowledgements_end_is_not_sent_and_what_is_under_way_is_waited_for() {
-    let flush_timeout = Duration::from_secs(20);
-    let settings =
-        PipelineSettings { flush_interval: Duration::from_millis(50), flush_timeout, ..settings() };
-    let mut rig = Rig::of_two(settings);
+    let mut rig = Rig::of_two(with_timeout(Duration::from_secs(20)));
     let mut queue = FakeQueue::new(bodies(1)).waiting();
     let gate = rig.shut();
     let (feed, stats, intake) = (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake));
@@ -619,8 +631,10 @@ async fn what_was_on_its_way_when_the_queue_failed_is_acknowledged_if_that_is_po
 
 #[tokio::test]
 async fn a_stop_because_nothing_can_be_acknowledged_drops_only_what_has_no_answer() {
-    let (flush_timeout, shutdown_timeout) = (Duration::from_mins(1), Duration::from_millis(200));
-    let mut rig = Rig::of_two(PipelineSettings { flush_timeout, shutdown_timeout, ..long_between_flushes() });
+    let mut settings = long_between_flushes();
+    settings.lanes.aggregate.flush_timeout = Duration::from_mins(1);
+    settings.shutdown_timeout = Duration::from_millis(200);
+    let mut rig = Rig::of_two(settings);
     let mut queue = FakeQueue::new(bodies(4)).waiting();
     let _never_opened = rig.shut();
     let mut watching = JoinSet::new();
@@ -740,7 +754,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let quick = PipelineSettings { flush_timeout: Duration::from_millis(60), flush_interval: Duration::from_millis(10), ..settings() };
+            let mut quick = flushing_every(Duration::from_millis(10));
+            quick.lanes.aggregate.flush_timeout = Duration::from_millis(60);
             let mut queue = FakeQueue::new(bodies(deliveries));
             let mut rig = Rig::of_two(quick.clone());
             rig.intake.set("a", a);
@@ -802,7 +817,7 @@ proptest! {
         runtime.block_on(async {
             let lines: Vec<String> = (0..).zip(&times).map(|(id, time)| line_at(*time, id, "odd", "c1") + "\n").collect();
             let bodies = lines.chunks(lines.len().div_ceil(deliveries)).map(<[String]>::concat);
-            let mut rig = Rig::of_two(settings());
+            let mut rig = Rig::of_two(flushing_every(Duration::from_secs(10)));
             rig.run(&mut FakeQueue::new(bodies)).await;
             let (mut expected, mut actual) = (BTreeMap::new(), BTreeMap::new());
             for time in times.iter().filter(|time| (NOW - 3500..=NOW + 600).contains(*time)) {

@@ -62,10 +62,10 @@ pub struct Part {
 /// Facts about the origin of events, for events that do not state them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// From the file's path (`event_type=…`).
+    /// From the path of the file or object (`event_type=…`), or from the name of the topic.
     pub event_type: Option<Box<str>>,
-    /// From the push URL.
+    /// From the push URL, or from the bucket's source.
     pub app_group_id: Option<Box<str>>,
-    /// From the push URL.
+    /// From the push URL, or from the bucket's source.
     pub app_group_name: Option<Box<str>>,
 }

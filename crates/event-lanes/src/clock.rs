@@ -1,4 +1,4 @@
-//! The only place that reads the clocks. Everywhere else time is an argument.
+//! The only reader of the wall clock. Monotonic time is read where a wait is bounded; everywhere else time is an argument.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -40,7 +40,7 @@ pub struct Tally {
     pub malformed: BTreeMap<&'static str, u64>,
     /// Sends counted, by connection name.
     pub counted: Vec<(Arc<str>, u64)>,
-    /// Counted sends that were dropped on the spot, by connection name.
+    /// Counted sends that were dropped on the spot, by connection name and reason.
     pub dropped: BTreeMap<(Arc<str>, DropReason), u64>,
     /// Ids forgotten before `dedup.window` was over, because of `dedup.max_ids`.
     pub ids_forgotten: u64,
@@ -107,14 +107,10 @@ pub struct ConnectionBooks {
     pub dropped: BTreeMap<DropReason, u64>,
     /// Sends counted whose batch has no outcome yet.
     pub pending: u64,
-    /// Series in the last flush that had events, of whatever connection.
+    /// Its series in the last flush in which any connection had events.
     pub series: u64,
-    /// How many tags in Datadog stand for several names.
-    pub names_collapsing: u64,
-    /// How many other names several ids have.
-    pub names_shared: u64,
-    /// Some of both, the gravest first; shared, for they seldom change.
-    pub collapsing: Arc<[CollapsingTag]>,
+    /// Its name collisions; shared, for they seldom change.
+    pub collapsing: Arc<Collapsing>,
     /// The last outcome, in words, and when (Unix seconds).
     pub last_outcome: Option<(String, u64)>,
     /// Why the sends of the last outcome were dropped; `None`: they were accepted or printed, or there was none yet.
@@ -345,14 +341,9 @@ impl Stats {
     /// Notes how many tags of each connection stand for several names, and some of them; the others have none.
     pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, Collapsing)>) {
         let mut books = self.lock();
-        for connection in books.connections.values_mut() {
-            (connection.names_collapsing, connection.names_shared) = (0, 0);
-            connection.collapsing = Arc::default();
-        }
-        for (name, Collapsing { tags_total, shared_total, tags }) in found {
-            let connection = books.connection(name);
-            (connection.names_collapsing, connection.names_shared) = (tags_total, shared_total);
-            connection.collapsing = tags.into();
+        books.connections.values_mut().for_each(|connection| connection.collapsing = Arc::default());
+        for (name, collapsing) in found {
+            books.connection(name).collapsing = collapsing.into();
         }
     }
 

@@ -106,7 +106,7 @@ impl Dimension {
     }
 }
 
-/// The key's third part, after the connection: what kind of series it is.
+/// The byte behind the connection: what kind of series it is.
 const ORDINARY: u8 = 0;
 const OVERFLOW: u8 = 1;
 

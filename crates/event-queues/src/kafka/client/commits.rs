@@ -204,17 +204,16 @@ impl Poller {
     /// later.
     pub(super) fn attend_to_commits(&mut self) {
         for event in self.consumer.context().take_events() {
-            match event {
-                Event::Committed(answers) => self.committed(&answers),
-                Event::Watermarks(marks) => self.look(&marks),
-                Event::Ends(ends) => self.look_at_ends(&ends),
-                Event::Topics { asked, found } => self.look_at_topics(&asked, found.as_deref()),
+            let is_later = match event {
+                Event::Revoked(_) => true,
                 // The group waits for it.
-                Event::Assigned(partitions) if self.later.is_empty() => self.prepare(partitions),
-                Event::Known { partitions, committed } if self.later.is_empty() => {
-                    self.assign(&partitions, committed);
-                }
-                event => self.defer(event),
+                Event::Assigned(_) | Event::Known { .. } => !self.later.is_empty(),
+                _ => false,
+            };
+            if is_later {
+                self.defer(event);
+            } else {
+                self.handle(event);
             }
         }
         // The pipeline takes nothing while counting is stopped, and the other members of the group wait.

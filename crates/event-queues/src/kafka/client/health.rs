@@ -236,9 +236,9 @@ impl Health {
         troubles.unsettled = Some((membership, since));
         let (words, patience, explained_by): (_, _, &[Trouble]) = match membership {
             Membership::Joining => {
-                (UNHELPFUL, JOINING_MAX, &[Trouble::Access, Trouble::Callbacks, Trouble::Topics])
+                (UNHELPFUL, JOINING_MAX, &[Trouble::Access, Trouble::Group, Trouble::Topics])
             }
-            _ => (AWAY, COORDINATOR_AWAY_MAX, &[Trouble::Access, Trouble::Callbacks]),
+            _ => (AWAY, COORDINATOR_AWAY_MAX, &[Trouble::Access, Trouble::Group]),
         };
         let is_explained = explained_by.iter().any(|trouble| troubles.slot(*trouble).words.is_some());
         if since.elapsed() >= patience && !is_explained && troubles.slot(Trouble::Coordinator).complain(words)

@@ -55,20 +55,24 @@ impl Poller {
     }
 
     fn attend(&mut self, event: Event, recall: Option<Duration>) -> Result<(), Halt> {
+        let Some(partitions) = self.handle(event) else { return Ok(()) };
+        let deadline = recall.map(|recall| Instant::now() + recall);
+        let revoked = self.revoke(&partitions, deadline);
+        revoked.inspect_err(|_halt| self.defer(Event::Revoked(partitions)))
+    }
+
+    /// Handles an event, but for a revocation: these are the partitions to give up.
+    pub(super) fn handle(&mut self, event: Event) -> Option<Vec<Partition>> {
         match event {
             Event::Assigned(partitions) => self.prepare(partitions),
             Event::Known { partitions, committed } => self.assign(&partitions, committed),
-            Event::Revoked(partitions) => {
-                let deadline = recall.map(|recall| Instant::now() + recall);
-                let revoked = self.revoke(&partitions, deadline);
-                return revoked.inspect_err(|_halt| self.defer(Event::Revoked(partitions)));
-            }
+            Event::Revoked(partitions) => return Some(partitions),
             Event::Committed(answers) => self.committed(&answers),
             Event::Watermarks(marks) => self.look(&marks),
             Event::Ends(ends) => self.look_at_ends(&ends),
             Event::Topics { asked, found } => self.look_at_topics(&asked, found.as_deref()),
         }
-        Ok(())
+        None
     }
 
     /// Keeps an event for later.

@@ -11,7 +11,7 @@ pub(super) enum Trouble {
     /// TLS or SASL: the broker and this client do not agree to talk.
     Access,
     /// The group does not take this client.
-    Callbacks,
+    Group,
     /// The group's coordinator can't be had, or takes no member.
     Coordinator,
     /// Topics of the subscription are not there, or not for this client. Kept by topic.
@@ -32,7 +32,7 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) const ALL: [Self; 9] = [
         Trouble::Access,
-        Trouble::Callbacks,
+        Trouble::Group,
         Trouble::Coordinator,
         Trouble::Topics,
         Trouble::Reads,
@@ -44,7 +44,7 @@ impl Trouble {
 
     /// Whether any message or successful commit shows that it is over. The others end in other ways.
     pub(super) fn is_disproved_by_messages(self) -> bool {
-        matches!(self, Trouble::Access | Trouble::Callbacks)
+        matches!(self, Trouble::Access | Trouble::Group)
     }
 
     /// Whether something of `queue.kafka.topics` is not read, and the rest is.
@@ -119,16 +119,16 @@ pub(super) fn of_error(code: Code, reason: &str, identity: ClientIdentity) -> Op
              topic)",
         ),
         Code::GroupAuthorizationFailed => BrokerRefusal::new(
-            Trouble::Callbacks,
+            Trouble::Group,
             "this client may not use queue.kafka.group_id: give it the right to (Read on the group)",
         ),
         Code::InconsistentGroupProtocol => BrokerRefusal::new(
-            Trouble::Callbacks,
+            Trouble::Group,
             "the members of queue.kafka.group_id disagree on \"partition.assignment.strategy\" or \"group.protocol\" \
              in [queue.kafka.options]: give all the same",
         ),
         Code::GroupMaxSizeReached => BrokerRefusal::new(
-            Trouble::Callbacks,
+            Trouble::Group,
             "the group of queue.kafka.group_id has as many members as the Kafka broker allows: raise its \
              group.max.size, or stop a member",
         ),

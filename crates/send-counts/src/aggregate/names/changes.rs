@@ -12,7 +12,7 @@ pub enum Change<'c> {
     Forgotten(NameOf<'c>),
 }
 
-/// Changes in the order in which they came; what they are of lies one behind the other.
+/// Changes in the order in which they came; owners and names lie one behind the other in `arena`.
 #[derive(Debug, Default)]
 pub struct Changes {
     list: Vec<Entry>,

@@ -26,7 +26,7 @@ fn one_trouble_does_not_hide_or_clear_another() {
 #[test]
 fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
     let (health, watch) = watched();
-    for trouble in [Trouble::Access, Trouble::Callbacks] {
+    for trouble in [Trouble::Access, Trouble::Group] {
         assert!(health.complain(trouble, "refused"));
     }
     health.complain(Trouble::Registry, "the registry is away");
@@ -169,9 +169,9 @@ fn a_group_that_takes_no_member_is_trouble_after_a_while_unless_it_is_explained(
     health.set_connected(true);
     health.look_at_group(Membership::WithoutCoordinator);
     assert_eq!(watch.trouble(), None);
-    health.complain(Trouble::Callbacks, "the group is not for this client");
+    health.complain(Trouble::Group, "the group is not for this client");
     away();
-    health.clear(Trouble::Callbacks);
+    health.clear(Trouble::Group);
     assert_eq!(watch.trouble(), None, "the group's refusal has said it");
     health.complain(Trouble::Topics, "there is nothing to join for");
     after(Membership::Joining, JOINING_MAX);

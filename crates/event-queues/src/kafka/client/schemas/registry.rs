@@ -87,7 +87,7 @@ pub(in super::super) struct SchemaRegistry {
 
 impl std::fmt::Debug for SchemaRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registry").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("SchemaRegistry").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
