@@ -16,6 +16,7 @@ mod flush;
 pub mod forwarder_metrics;
 pub mod heartbeat;
 pub mod last_send_age;
+mod loop_status;
 mod names;
 pub mod preview;
 pub mod recheck;
@@ -26,12 +27,13 @@ mod submit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+pub use self::loop_status::LoopStatus;
 
 use self::flush::{Encoded, FlushJob, FlushThreadLost, Flusher};
 use self::forwarder_metrics::ProcessProbe;
@@ -120,7 +122,9 @@ pub struct Pipeline<I> {
     flusher: Flusher,
     submissions: JoinSet<Option<Landed>>,
     in_flight: HashMap<tokio::task::Id, InFlight>,
-    last_turn: Arc<AtomicU64>,
+    loop_status: Arc<LoopStatus>,
+    /// Whether it was said that the clock is not set.
+    is_clock_told: bool,
     reporter: Reporter,
     printer: Printer,
     probe: Option<ProcessProbe>,
@@ -150,7 +154,7 @@ impl<I: Intake> Pipeline<I> {
             Arc::clone(&catalogue),
             clock.clone(),
         )?;
-        let last_turn = Arc::new(AtomicU64::new(0));
+        let loop_status = Arc::new(LoopStatus::new(clock.clone()));
         let (submissions, in_flight, reporter) = (JoinSet::new(), HashMap::new(), Reporter::default());
         Ok(Self {
             intake,
@@ -163,7 +167,8 @@ impl<I: Intake> Pipeline<I> {
             flusher,
             submissions,
             in_flight,
-            last_turn,
+            loop_status,
+            is_clock_told: false,
             reporter,
             printer: Printer::start()?,
             probe: None,
@@ -176,9 +181,9 @@ impl<I: Intake> Pipeline<I> {
         self.probe = Some(probe);
     }
 
-    /// Shows when the loop last turned, in the clock's milliseconds.
-    pub fn last_turn(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.last_turn)
+    /// Shows whether the loop turns, and what it waits for.
+    pub fn loop_status(&self) -> Arc<LoopStatus> {
+        Arc::clone(&self.loop_status)
     }
 
     /// The catalogue of recent sends.
@@ -210,9 +215,10 @@ impl<I: Intake> Pipeline<I> {
         turn_shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commanded = true;
         loop {
-            self.acknowledge(&mut run, queue).await;
+            self.acknowledge(&mut run, queue, &mut turn_shown).await?;
             self.may_send(&mut run, queue);
             let is_held = self.is_held(&mut run, queue);
+            let is_clock_set = self.is_clock_set();
             if !is_held {
                 self.reload(&mut run).await?;
                 self.recall(&mut run).await?;
@@ -234,7 +240,7 @@ impl<I: Intake> Pipeline<I> {
                     self.encoded(&mut run, encoded.ok_or(FlushThreadLost)?)?;
                 }
                 Some(joined) = self.submissions.join_next_with_id() => self.joined(&mut run, joined)?,
-                _ = turn_shown.tick() => self.last_turn.store(self.clock.elapsed_milliseconds(), Ordering::Relaxed),
+                _ = turn_shown.tick() => self.loop_status.turned(),
                 () = sleep_until(run.deadline.unwrap_or_else(Instant::now)), if run.deadline.is_some() => {
                     run.deadline = None;
                     self.abandon(&mut run);
@@ -251,7 +257,7 @@ impl<I: Intake> Pipeline<I> {
                 },
                 // These two come last, because they are always ready; deliveries that are there already are taken first, so
                 // that they go to a lane together.
-                received = queue.receive(), if run.takes() && !is_held => match received {
+                received = queue.receive(), if run.takes() && !is_held && is_clock_set => match received {
                     Ok(Some(delivery)) => run.in_hand.push(delivery),
                     Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => self.fail(&mut run, queue, error),

@@ -127,7 +127,7 @@ async fn serve(
         queue: queue.watch,
         started: clock.unix_seconds(),
         clock,
-        last_turn: pipeline.last_turn(),
+        pipeline: pipeline.loop_status(),
         connections: reloader.connections.subscribe(),
         keys: Arc::clone(&keys),
         reconcile: Arc::clone(&reconcile),

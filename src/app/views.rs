@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use admin_api::{
     ConnectionStatus, FlowState, History, HistoryStatus, KeyVerdict, OutcomeStatus, ReloadStatus,
@@ -27,14 +25,12 @@ use crate::admin::{ConnectionList, headline, messages, status};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
 use crate::key_monitor::State;
+use crate::pipeline::LoopStatus;
 use crate::pipeline::forwarder_metrics::{ProcessProbe, ProcessState};
 use crate::push::{self, Readiness};
 use crate::telemetry;
 use event_lanes::clock::Clock;
 use event_lanes::stats::{Books, Stats};
-
-/// After how long without a turn of its loop the pipeline counts as stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// The parts that can be viewed.
 #[derive(Debug, Clone)]
@@ -43,7 +39,7 @@ pub(super) struct Watched {
     pub(super) queue: QueueWatch,
     pub(super) clock: Clock,
     pub(super) started: u64,
-    pub(super) last_turn: Arc<AtomicU64>,
+    pub(super) pipeline: Arc<LoopStatus>,
     pub(super) connections: watch::Receiver<Arc<ConnectionSet>>,
     pub(super) keys: Arc<KeyWatch>,
     pub(super) reconcile: Arc<DailyReconcile>,
@@ -113,7 +109,7 @@ impl Watched {
 
     /// Whether the pipeline's loop has turned recently.
     pub(super) fn is_alive(&self) -> bool {
-        is_recent(self.last_turn.load(Ordering::Relaxed), self.clock.elapsed_milliseconds())
+        !self.pipeline.is_stuck()
     }
 
     /// The metrics beside the books.
@@ -170,10 +166,7 @@ impl Watched {
             return Err("stopping".into());
         }
         self.queue.ready()?;
-        if !self.is_alive() {
-            return Err("the pipeline is stuck".into());
-        }
-        Ok(())
+        self.pipeline.ready()
     }
 
     /// Samples the books for the page's hour, and checks that the queue is still there.
@@ -388,21 +381,5 @@ pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
         Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),
         Some(trouble) => tracing::error!("senders can't trust this port: {trouble}"),
         None => {}
-    }
-}
-
-/// Whether the pipeline's loop turned recently enough, in milliseconds of one clock.
-fn is_recent(last_turn: u64, now: u64) -> bool {
-    Duration::from_millis(now.saturating_sub(last_turn)) < STUCK_AFTER
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_recent;
-
-    #[test]
-    fn a_pipeline_is_stuck_after_half_a_minute_without_a_turn() {
-        assert!(is_recent(0, 29_999) && is_recent(60_000, 89_999) && is_recent(60_000, 59_999));
-        assert!(!is_recent(0, 30_000) && !is_recent(60_000, 90_000));
     }
 }

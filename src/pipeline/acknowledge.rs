@@ -1,21 +1,67 @@
 //! Acknowledges deliveries, and handles a queue that can't acknowledge any more.
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, sleep};
 
+use super::loop_status::ACKNOWLEDGE_MAX;
 use super::{Ended, Phase, Pipeline, PipelineError, QueueRun};
 use crate::connection::Intake;
 use event_queues::{Queue, QueueError};
 
 impl<I: Intake> Pipeline<I> {
-    /// Acknowledges the settled deliveries.
-    pub(super) async fn acknowledge<Q: Queue>(&self, run: &mut QueueRun, queue: &mut Q) {
-        if let Some(receipt) = run.acknowledge.take()
-            && run.may_acknowledge
-            && let Err(error) = queue.acknowledge(receipt).await
-        {
-            run.may_acknowledge = false;
-            self.halt(run, error);
+    /// Acknowledges the settled deliveries. While that waits for a disk, the loop shows that it turns and books the outcomes of
+    /// what is under way. Nothing more is sent: a process that ended now would count it again.
+    pub(super) async fn acknowledge<Q: Queue>(
+        &mut self,
+        run: &mut QueueRun,
+        queue: &mut Q,
+        turn_shown: &mut Interval,
+    ) -> Result<(), PipelineError> {
+        while let Some(receipt) = run.acknowledge.take().filter(|_| run.may_acknowledge) {
+            let mut acknowledged = std::pin::pin!(queue.acknowledge(receipt));
+            let mut patience = std::pin::pin!(sleep(ACKNOWLEDGE_MAX));
+            let mut is_told = false;
+            self.loop_status.acknowledging();
+            let result = loop {
+                tokio::select! {
+                    biased;
+                    result = &mut acknowledged => break result,
+                    () = &mut patience, if !is_told => {
+                        is_told = true;
+                        tracing::warn!(
+                            "the queue has not taken an acknowledgement for ten seconds: its disk does not answer. \
+                             Nothing more is sent until it does"
+                        );
+                    }
+                    _ = turn_shown.tick() => self.loop_status.turned(),
+                    Some(joined) = self.submissions.join_next_with_id() => self.joined(run, joined)?,
+                }
+            };
+            let took = self.loop_status.acknowledged();
+            if is_told {
+                tracing::info!(seconds = took.as_secs(), "the queue has taken the acknowledgement");
+            }
+            if let Err(error) = result {
+                run.may_acknowledge = false;
+                self.halt(run, error);
+            }
         }
+        Ok(())
+    }
+
+    /// Whether events can be counted by the clock; logs when that changes.
+    pub(super) fn is_clock_set(&mut self) -> bool {
+        let is_unset = self.loop_status.is_clock_unset();
+        if is_unset && !self.is_clock_told {
+            let unix_seconds = self.clock.unix_seconds();
+            tracing::warn!(
+                unix_seconds,
+                "this machine's clock is not set, and all events would be too far ahead of it: they wait until it is"
+            );
+        } else if !is_unset && self.is_clock_told {
+            tracing::info!("the clock is set");
+        }
+        self.is_clock_told = is_unset;
+        !is_unset
     }
 
     /// Whether anything may be sent now: not if the queue could not acknowledge it.

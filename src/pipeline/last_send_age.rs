@@ -5,6 +5,7 @@ use super::forwarder_metrics::ForwarderPoint;
 use braze_events::Field;
 use datadog_points::payload::VALUE_MAX;
 use send_counts::aggregate::tags;
+use send_counts::aggregate::window::AHEAD_SECONDS_MAX;
 use send_history::{ObjectKind, SendHistory, SentObject};
 
 /// Seconds since the last send of a campaign.
@@ -38,9 +39,10 @@ impl LastSendAges {
         if self.told.is_some_and(|told| (told..told + INTERVAL).contains(&time)) {
             return Vec::new();
         }
-        let is_told = |object: &SentObject| {
-            object.kind == ObjectKind::Campaign && object.last_send.saturating_add(AGE_MAX) > time
-        };
+        // A clock that was ahead for a while has written sends of days to come.
+        let told = time.saturating_sub(AGE_MAX) + 1..=time.saturating_add(AHEAD_SECONDS_MAX);
+        let is_told =
+            |object: &SentObject| object.kind == ObjectKind::Campaign && told.contains(&object.last_send);
         let campaigns = history.latest(is_told, CAMPAIGNS_MAX);
         // At the start the history may not be open yet.
         self.told = (!campaigns.is_empty()).then_some(time);

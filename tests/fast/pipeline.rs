@@ -839,14 +839,63 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_last_turn_shows_that_the_loop_turns() {
+async fn while_an_acknowledgement_waits_for_its_disk_outcomes_are_booked_and_nothing_is_sent() {
     let mut rig = Rig::of_two(settings());
-    let last_turn = rig.pipeline.last_turn();
+    let mut queue = FakeQueue::new(bodies(1)).waiting();
+    let gate = rig.shut();
+    let (feed, stats, intake, loop_status) =
+        (queue.clone(), Arc::clone(&rig.stats), Arc::clone(&rig.intake), rig.pipeline.loop_status());
     let commands = rig.commands.clone();
-    let mut queue = FakeQueue::new([]).waiting();
-    tokio::spawn(async move {
-        eventually("it turns", || last_turn.load(Ordering::Relaxed) > 0).await;
+    queue.stall(true);
+    let feeding = async move {
+        let requests = || intake.requests("a") + intake.requests("b");
+        eventually("the first flush is on its way", || requests() == 2).await;
+        feed.push(bodies(2).remove(1));
+        eventually("so is the second", || requests() == 4).await;
+        // The outcomes of the first flush, and then one of the second.
+        gate.add_permits(2);
+        eventually("an acknowledgement waits", || loop_status.acknowledging_for().is_some()).await;
+        gate.add_permits(2);
+        eventually("the rest is booked", || stats.snapshot().accepted() == 20).await;
+        assert_eq!(feed.acknowledged(), 0);
+        feed.push(bodies(3).remove(2));
+        let has_turned =
+            || loop_status.acknowledging_for().is_some_and(|waits| loop_status.since_last_turn() < waits);
+        eventually("the loop turns meanwhile", has_turned).await;
+        assert_eq!((requests(), stats.snapshot().counted()), (4, 20), "nothing more is counted or sent");
+        feed.stall(false);
+        gate.add_permits(1000);
+        eventually("all is acknowledged", || feed.acknowledged() == 3).await;
+        assert_eq!(loop_status.acknowledging_for(), None);
         commands.send(PipelineCommand::Stop).await.unwrap();
-    });
-    assert_eq!(rig.run(&mut queue).await, Ended::Stopped);
+    };
+    let (ended, ()) = tokio::join!(rig.run(&mut queue), feeding);
+    assert_eq!(ended, Ended::Stopped);
+    assert_eq!((rig.stats.snapshot().accepted(), queue.acknowledged()), (30, 3));
+}
+
+#[tokio::test]
+async fn with_a_clock_that_is_not_set_events_wait_and_are_counted_once_it_is() {
+    let mut rig = Rig::of_two(settings());
+    rig.now.store(60, Ordering::Relaxed);
+    let mut queue = FakeQueue::new(bodies(5)).waiting();
+    let (now, loop_status, stats) =
+        (Arc::clone(&rig.now), rig.pipeline.loop_status(), Arc::clone(&rig.stats));
+    let (commands, log) = (rig.commands.clone(), Log::default());
+    let logging = log.keep();
+    let said = log.clone();
+    let setting = async move {
+        eventually("it is told", || said.lines_with(&["clock is not set"]) == 1).await;
+        assert!(loop_status.ready().unwrap_err().contains("clock is not set"));
+        assert_eq!(stats.snapshot().counted(), 0);
+        now.store(NOW, Ordering::Relaxed);
+        eventually("all is accepted", || stats.snapshot().accepted() == 50).await;
+        assert_eq!(loop_status.ready(), Ok(()));
+        commands.send(PipelineCommand::Stop).await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(rig.run(&mut queue), setting);
+    assert_eq!(ended, Ended::Stopped);
+    drop(logging);
+    assert!(rig.dropped("a").is_empty() && rig.dropped("b").is_empty());
+    assert_eq!(queue.acknowledged(), 5);
 }

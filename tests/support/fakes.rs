@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(crate) struct FakeQueue {
     state: Arc<Mutex<State>>,
     grown: Arc<Notify>,
     next: usize,
+    is_stalled: Arc<AtomicBool>,
     /// Whether the queue ends when it is empty.
     pub(crate) ends: bool,
 }
@@ -38,7 +40,8 @@ struct State {
 impl FakeQueue {
     pub(crate) fn new(bodies: impl IntoIterator<Item = String>) -> Self {
         let state = State { bodies: bodies.into_iter().collect(), ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), grown: Arc::new(Notify::new()), next: 0, ends: true }
+        let state = Arc::new(Mutex::new(state));
+        Self { state, grown: Arc::new(Notify::new()), next: 0, is_stalled: Arc::default(), ends: true }
     }
 
     pub(crate) fn waiting(mut self) -> Self {
@@ -64,6 +67,11 @@ impl FakeQueue {
     /// The queue knows that it can't acknowledge what is sent from here on.
     pub(crate) fn end_acknowledging(&self) {
         self.lock().is_unacknowledgeable = true;
+    }
+
+    /// Acknowledgements wait from here on, or go on.
+    pub(crate) fn stall(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
     }
 
     /// The queue can't acknowledge for the time being, or can again.
@@ -125,6 +133,9 @@ impl Queue for FakeQueue {
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
         let acknowledged = usize::try_from(receipt.0).unwrap();
+        while self.is_stalled.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert!(acknowledged <= self.next, "acknowledged what was never delivered");
         let mut state = self.lock();
         if state.refuses_to_acknowledge {

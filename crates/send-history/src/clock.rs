@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::DAY;
 
 /// The beginning of 2024: no history is as old, and a clock before it has not been set since the machine was switched on.
-const CLOCK_SET: u64 = 1_704_067_200;
+pub const CLOCK_SET: u64 = 1_704_067_200;
 
 /// How long a clock that has leapt ahead has to keep its time before days are old by it.
 const PROBATION: Duration = Duration::from_secs(DAY as u64);
@@ -28,6 +28,8 @@ struct ClockLeap {
     time: u64,
     /// When this process noticed.
     at: Instant,
+    /// How long it had kept its time by then, in earlier processes.
+    kept: Duration,
 }
 
 impl BelievedDay {
@@ -39,7 +41,10 @@ impl BelievedDay {
             Some(time) if now >= time.saturating_add(PROBATION.as_secs()) => {
                 Self { day: day.max(day_of(time)), leap: None }
             }
-            _ => Self { day, leap: leap_time.map(|time| ClockLeap { time, at }) },
+            _ => {
+                let kept = |time| Duration::from_secs(now.saturating_sub(time));
+                Self { day, leap: leap_time.map(|time| ClockLeap { time, at, kept: kept(time) }) }
+            }
         }
     }
 
@@ -51,8 +56,9 @@ impl BelievedDay {
         let today = day_of(now);
         let is_kept =
             |leap: &ClockLeap| (day_of(leap.time)..=day_of(leap.time).saturating_add(2)).contains(&today);
-        let leap = self.leap.filter(is_kept).unwrap_or(ClockLeap { time: now, at });
-        let is_believed = today <= self.day.saturating_add(1) || at.duration_since(leap.at) >= PROBATION;
+        let leap = self.leap.filter(is_kept).unwrap_or(ClockLeap { time: now, at, kept: Duration::ZERO });
+        let is_believed =
+            today <= self.day.saturating_add(1) || leap.kept + at.duration_since(leap.at) >= PROBATION;
         *self =
             Self { day: if is_believed { today } else { self.day }, leap: (!is_believed).then_some(leap) };
         self.day

@@ -40,6 +40,7 @@ mod time_range;
 
 use std::path::PathBuf;
 
+pub use self::clock::CLOCK_SET;
 pub use self::directory::{ObjectKind, SentObject};
 pub use self::flushed::{FlushedSends, ObjectFields};
 pub use self::history::{HistoryState, SendHistory};

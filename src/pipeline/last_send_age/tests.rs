@@ -51,6 +51,15 @@ fn an_age_has_the_tags_of_the_sends_and_is_told_once_a_minute() {
 }
 
 #[test]
+fn of_a_send_in_days_to_come_no_age_is_told() {
+    let sent = [("ahead".to_owned(), NOW + 86_400), ("early".to_owned(), NOW + 600)];
+    let (_directory, history) = history(&sent);
+    let points = LastSendAges::default().points(&history, &[], u64::from(NOW));
+    assert_eq!(points.len(), 1, "{points:?}");
+    assert!(points[0].tags.contains(&"campaign_id:early".into()) && points[0].value == 0);
+}
+
+#[test]
 fn a_campaign_is_forgotten_after_35_days_and_of_many_the_latest_are_told() {
     let day = 86_400;
     let old = [("gone".to_owned(), NOW - 35 * day), ("monthly".to_owned(), NOW - 35 * day + 1)];

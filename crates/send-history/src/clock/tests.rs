@@ -34,6 +34,13 @@ fn a_clock_that_went_on_for_a_day_over_restarts_is_believed_where_it_had_leapt_t
     assert_eq!(day(Some(leap), leap + 14 * 86_400), (7, Some(leap + 14 * 86_400)));
     // It was ahead, and is not any more.
     assert_eq!(day(Some(leap), u64::from(TODAY) * 86_400), (0, None));
+    // A restart within that day does not begin it anew.
+    let mut believed = BelievedDay::read(TODAY, Some(leap), leap + 23 * 3_600, at);
+    let mut at_hour =
+        |hour: u64| believed.heed(leap + hour * 3_600, at + Duration::from_hours(hour - 23)) - TODAY;
+    assert_eq!((at_hour(23), at_hour(24)), (0, 8));
+    let mut believed = BelievedDay::read(TODAY, Some(leap), leap + 3_600, at);
+    assert_eq!(believed.heed(leap + 86_400, at) - TODAY, 0, "it leaps again");
 }
 
 #[test]
