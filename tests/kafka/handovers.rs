@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Producer;
 use crate::load::{BATCH, Load};
-use crate::members::{assert_repeated_at_most, assert_valid, committed_all, counted_all, share_all, stop};
+use crate::members::{assert_repeated_within, assert_valid, committed_all, counted_all, share_all, stop};
 use crate::support::braze::assert_each_once;
 use crate::support::forwarder::Configuration;
-use crate::support::intake::{Intake, Request};
+use crate::support::intake::Intake;
+
+/// Batches before a member is killed or stands still: six seconds of them and more, for longer than what may be repeated.
+const BEFORE: u64 = 300;
 
 /// A group that nobody has joined yet, and its topic.
 pub(crate) struct Group<'a> {
@@ -58,7 +61,7 @@ pub(crate) async fn kill_9(group: Group<'_>) {
     let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
     share_all(&[&first, &second, &third], partitions).await;
     let load = Load::start(producer, topic);
-    load.more(100).await;
+    load.more(BEFORE).await;
     let killed = Instant::now();
     second.crash().await;
     share_all(&[&first, &third], partitions).await;
@@ -73,8 +76,7 @@ pub(crate) async fn kill_9(group: Group<'_>) {
     let of_second = intake.requests().into_iter().filter(|request| request.key() == "second");
     let last_but_one = of_second.map(|request| request.at).rev().nth(1).unwrap_or(killed);
     let since = last_but_one.min(killed.checked_sub(UNDER_WAY).unwrap_or(killed));
-    let under_way = |request: &Request| request.key() == "second" && request.at >= since;
-    assert_repeated_at_most(intake, under_way);
+    assert_repeated_within(intake, "second", |at| at >= since);
     assert_valid(intake);
 }
 
@@ -89,7 +91,7 @@ pub(crate) async fn stopped_and_back(group: Group<'_>) -> String {
     let (first, second) = tokio::join!(start("first"), start("second"));
     share_all(&[&first, &second], partitions).await;
     let load = Load::start(producer, topic);
-    load.more(50).await;
+    load.more(BEFORE).await;
     let cut_off = Instant::now();
     second.signal("STOP");
     share_all(&[&first], partitions).await;
@@ -106,9 +108,7 @@ pub(crate) async fn stopped_and_back(group: Group<'_>) -> String {
     let log = second.log();
     stop(first).await;
     stop(second).await;
-    assert_repeated_at_most(intake, |request| {
-        request.key() == "second" && request.at + AROUND > cut_off && request.at < back + AROUND
-    });
+    assert_repeated_within(intake, "second", |at| at + AROUND > cut_off && at < back + AROUND);
     assert_valid(intake);
     log
 }
