@@ -26,6 +26,8 @@ mod extrapolation;
 mod figures;
 #[path = "black_friday/fleet.rs"]
 mod fleet;
+#[path = "black_friday/lives.rs"]
+mod lives;
 #[path = "black_friday/plan.rs"]
 mod plan;
 #[path = "black_friday/population.rs"]
@@ -41,6 +43,8 @@ mod report;
 mod sends;
 #[path = "../tests/support/rig.rs"]
 mod support;
+#[path = "black_friday/truth.rs"]
+mod truth;
 #[path = "black_friday/watch.rs"]
 mod watch;
 
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     let plan = Plan::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let day = runtime.block_on(day::spend(&plan));
-    let audit = audit::audit(&day);
+    let audit = audit::audit(&day.evidence());
     fs::create_dir_all(&plan.output).unwrap();
     report::write(&day, &audit);
     let text = fs::read_to_string(plan.output.join(format!("{}.md", plan.name))).unwrap();
