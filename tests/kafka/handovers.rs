@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use crate::broker::Producer;
 use crate::load::{BATCH, Load};
 use crate::members::{assert_repeated_within, assert_valid, committed_all, counted_all, share_all, stop};
+use crate::support;
 use crate::support::braze::assert_each_once;
 use crate::support::forwarder::Configuration;
 use crate::support::intake::Intake;
-
-/// Batches before a member is killed or stands still: six seconds of them and more, for longer than what may be repeated.
-const BEFORE: u64 = 300;
 
 /// A group that nobody has joined yet, and its topic.
 pub(crate) struct Group<'a> {
@@ -52,6 +50,19 @@ pub(crate) async fn clean(group: Group<'_>) {
     assert_valid(intake);
 }
 
+/// Until what is counted last, and may be repeated, is a part of what the second one has counted: six seconds and more, and on a slow
+/// machine as many flushes.
+async fn count_for_long(load: &Load, intake: &Intake) {
+    const BATCHES: u64 = 300;
+    const FLUSHES: usize = 6;
+    load.more(BATCHES).await;
+    support::eventually("the second one has flushed for long", async || {
+        let flushes = intake.requests().iter().filter(|request| request.key() == "second").count();
+        (flushes >= FLUSHES).then_some(())
+    })
+    .await;
+}
+
 /// One of three is killed. Nothing is lost, and what is repeated are at most its flushes under way.
 pub(crate) async fn kill_9(group: Group<'_>) {
     /// Between the flush before the last one and the kill lie less than two intervals of a second.
@@ -61,7 +72,7 @@ pub(crate) async fn kill_9(group: Group<'_>) {
     let (first, second, third) = tokio::join!(start("first"), start("second"), start("third"));
     share_all(&[&first, &second, &third], partitions).await;
     let load = Load::start(producer, topic);
-    load.more(BEFORE).await;
+    count_for_long(&load, intake).await;
     let killed = Instant::now();
     second.crash().await;
     share_all(&[&first, &third], partitions).await;
@@ -91,7 +102,7 @@ pub(crate) async fn stopped_and_back(group: Group<'_>) -> String {
     let (first, second) = tokio::join!(start("first"), start("second"));
     share_all(&[&first, &second], partitions).await;
     let load = Load::start(producer, topic);
-    load.more(BEFORE).await;
+    count_for_long(&load, intake).await;
     let cut_off = Instant::now();
     second.signal("STOP");
     share_all(&[&first], partitions).await;
