@@ -3,7 +3,8 @@
 //! forwarder killed in the worst minute, all of them upgraded one after the other. Each send is accounted for; the report says
 //! what was measured, and what the whole platform takes by that.
 //!
-//! `make black-friday` runs it; it is no part of `cargo bench`. It ends with 1 where a send has no account.
+//! `make black-friday` runs it; it is no part of `cargo bench`. It ends with 1 where a send has no account. (What the
+//! audit sees is tested in `tests/fast/black_friday.rs`.)
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a measurement stops at the first surprise")]
 
 #[path = "../tests/support/apache.rs"]
