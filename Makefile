@@ -123,7 +123,7 @@ upgrade-sample: ## keep what this version leaves behind when it is killed, for t
 screenshot: ## write docs/page.png and docs/page-dark.png anew
 	$(CARGO) test --locked --all-features --test browser -- --ignored screenshot
 
-dist: ## the binary as it is shipped, target/dist/braze-datadog
+dist: ## the binary, optimised as what is shipped, with the C library of this machine: target/dist/braze-datadog
 	$(CARGO) build --locked --profile dist --all-features
 
 # Not a part of `make check`: to build a collector takes minutes.

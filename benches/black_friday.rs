@@ -3,7 +3,8 @@
 //! forwarder killed in the worst minute, all of them upgraded one after the other. Each send is accounted for; the report says
 //! what was measured, and what the whole platform takes by that.
 //!
-//! `make black-friday` runs it; it is no part of `cargo bench`. It ends with 1 where a send has no account.
+//! `make black-friday` runs it; it is no part of `cargo bench`. It ends with 1 where a send has no account. (What the
+//! audit sees is tested in `tests/fast/black_friday.rs`.)
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a measurement stops at the first surprise")]
 
 #[path = "../tests/support/apache.rs"]
@@ -26,6 +27,8 @@ mod extrapolation;
 mod figures;
 #[path = "black_friday/fleet.rs"]
 mod fleet;
+#[path = "black_friday/lives.rs"]
+mod lives;
 #[path = "black_friday/plan.rs"]
 mod plan;
 #[path = "black_friday/population.rs"]
@@ -41,6 +44,8 @@ mod report;
 mod sends;
 #[path = "../tests/support/rig.rs"]
 mod support;
+#[path = "black_friday/truth.rs"]
+mod truth;
 #[path = "black_friday/watch.rs"]
 mod watch;
 
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
     let plan = Plan::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let day = runtime.block_on(day::spend(&plan));
-    let audit = audit::audit(&day);
+    let audit = audit::audit(&day.evidence());
     fs::create_dir_all(&plan.output).unwrap();
     report::write(&day, &audit);
     let text = fs::read_to_string(plan.output.join(format!("{}.md", plan.name))).unwrap();

@@ -9,10 +9,31 @@
 use std::collections::BTreeMap;
 
 use super::arrivals::{Arrival, Fate};
-use super::day::{COMMIT, Day};
-use super::fleet::{Flush, Life, name};
-use super::plan::{Treatment, treatment};
+use super::lives::{Flush, Life, name};
+use super::plan::{COMMIT, Plan, Treatment, treatment};
+use super::population::Population;
 use super::sends::tag_of;
+use super::truth::Truth;
+
+/// What it is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Evidence<'e> {
+    pub(crate) plan: &'e Plan,
+    pub(crate) population: &'e Population,
+    pub(crate) truth: &'e Truth,
+    pub(crate) lives: &'e [Life],
+    pub(crate) arrivals: &'e [Arrival],
+    /// Accepted sends of the connections that are judged, by connection and tags.
+    pub(crate) judged: &'e BTreeMap<(u16, Vec<String>), u64>,
+    /// Requests that the real Datadog would not have taken.
+    pub(crate) violations: usize,
+    /// Requests with a key that nobody has, or a body that is none.
+    pub(crate) spoilt: u64,
+    /// Messages that the one that was killed had committed.
+    pub(crate) committed_by_killed: u64,
+    /// Messages in the topic at the end.
+    pub(crate) messages: u64,
+}
 
 /// Two numbers that must be as the words say.
 #[derive(Debug)]
@@ -46,6 +67,16 @@ impl Audit {
         self.checks.iter().all(|check| check.holds)
     }
 
+    /// What it comes to, as a sentence.
+    pub(crate) fn in_words(&self) -> &'static str {
+        if self.is_sound() {
+            "`kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took after the forwarder had \
+             given up is booked as a drop without an answer."
+        } else {
+            "**The account does not come out**: what does not hold is marked below."
+        }
+    }
+
     fn equal(&mut self, words: &str, left: u64, right: u64) {
         self.checks.push(Check { words: words.to_owned(), left, right, holds: left == right });
     }
@@ -55,11 +86,11 @@ impl Audit {
     }
 }
 
-pub(crate) fn audit(day: &Day) -> Audit {
+pub(crate) fn audit(day: &Evidence<'_>) -> Audit {
     let mut audit = Audit::default();
     let (killed, clean): (Vec<&Life>, Vec<&Life>) = day.lives.iter().partition(|life| life.killed.is_some());
-    audit.accepted = sends(&day.arrivals, |arrival| arrival.fate == Fate::Accepted);
-    for life in &day.lives {
+    audit.accepted = sends(day.arrivals, |arrival| arrival.fate == Fate::Accepted);
+    for life in day.lives {
         for ((_, reason), sends) in &life.log.drops {
             *audit.dropped.entry(reason.clone()).or_default() += sends;
         }
@@ -84,7 +115,7 @@ pub(crate) fn audit(day: &Day) -> Audit {
     by_tag_set(day, &mut audit);
     let errors: Vec<&String> = day.lives.iter().flat_map(|life| &life.log.errors).collect();
     audit.equal("ERROR lines of the forwarders that tell of no drop", errors.len() as u64, 0);
-    audit.equal("requests that Datadog would not have taken", day.violations.len() as u64, 0);
+    audit.equal("requests that Datadog would not have taken", day.violations as u64, 0);
     audit
 }
 
@@ -98,18 +129,18 @@ fn is_ambiguous(reason: &str) -> bool {
 }
 
 /// The books of a process that ended well against its log and what came to Datadog; what it has received.
-fn books(day: &Day, life: &Life, audit: &mut Audit) -> u64 {
+fn books(day: &Evidence<'_>, life: &Life, audit: &mut Audit) -> u64 {
     let number = life.number;
     let [received, accepted, dropped] =
         life.log.stopped.unwrap_or_else(|| panic!("process {number} has not said how it ended"));
     audit.equal(&format!("process {number}: received = accepted + dropped"), received, accepted + dropped);
     let logged: u64 = life.log.drops.values().sum();
     audit.equal(&format!("process {number}: dropped, in its books = in its log"), dropped, logged);
-    let came = sends(&day.arrivals, |one| one.sender.life == number && one.fate == Fate::Accepted);
+    let came = sends(day.arrivals, |one| one.sender.life == number && one.fate == Fate::Accepted);
     let both = came.saturating_sub(accepted);
-    audit.equal(
-        &format!("process {number}: accepted, as it says + accepted too late = accepted, as Datadog says"),
-        accepted + both,
+    audit.at_most(
+        &format!("process {number}: accepted, as it says ≤ accepted, as Datadog says"),
+        accepted,
         came,
     );
     let ambiguous: u64 =
@@ -125,7 +156,7 @@ fn books(day: &Day, life: &Life, audit: &mut Audit) -> u64 {
 
 /// Sends of the killed process that were not accepted, by connection: as Datadog knows it, or as its log says, whichever is
 /// more, for neither has heard of all.
-fn lost(day: &Day, life: &Life) -> BTreeMap<u16, u64> {
+fn lost(day: &Evidence<'_>, life: &Life) -> BTreeMap<u16, u64> {
     let mut unheard: BTreeMap<u16, u64> =
         (0..day.plan.connections).map(|connection| (connection, 0)).collect();
     for arrival in day.arrivals.iter().filter(|arrival| arrival.sender.life == life.number) {
@@ -145,8 +176,8 @@ fn logged(life: &Life, connection: u16) -> u64 {
     of_it.take_while(|((of, _), _)| *of == name).map(|(_, sends)| sends).sum()
 }
 
-fn after_the_kill(day: &Day, life: &Life, killed: i64, audit: &mut Audit) {
-    let accepted = sends(&day.arrivals, |one| one.sender.life == life.number && one.fate == Fate::Accepted);
+fn after_the_kill(day: &Evidence<'_>, life: &Life, killed: i64, audit: &mut Audit) {
+    let accepted = sends(day.arrivals, |one| one.sender.life == life.number && one.fate == Fate::Accepted);
     let lost: u64 = lost(day, life).values().sum();
     let logged: u64 = life.log.drops.values().sum();
     audit.lost_by_killed = lost.saturating_sub(logged);
@@ -185,7 +216,7 @@ fn settled(flushes: &[Flush], killed: i64, interval: u32) -> u64 {
 }
 
 /// Sends that were dropped for a reason that is not Datadog's treatment of their connection.
-fn unexplained(day: &Day) -> u64 {
+fn unexplained(day: &Evidence<'_>) -> u64 {
     let drops = day.lives.iter().flat_map(|life| &life.log.drops);
     let unexplained = drops.filter(|((connection, reason), _)| {
         let number = connection.trim_start_matches('c').parse().unwrap();
@@ -195,14 +226,14 @@ fn unexplained(day: &Day) -> u64 {
 }
 
 /// Every connection has what was sent for it, and what was counted again on top.
-fn by_connection(day: &Day, audit: &mut Audit) {
+fn by_connection(day: &Evidence<'_>, audit: &mut Audit) {
     let connections = day.plan.connections;
-    let truth = day.truth.by_connection(&day.population, connections);
+    let truth = day.truth.by_connection(day.population, connections);
     let mut fates = vec![0; usize::from(connections)];
     for arrival in day.arrivals.iter().filter(|arrival| arrival.fate == Fate::Accepted) {
         fates[usize::from(arrival.sender.connection)] += arrival.sends;
     }
-    for life in &day.lives {
+    for life in day.lives {
         let of_killed = if life.killed.is_some() { lost(day, life) } else { BTreeMap::new() };
         for connection in 0..connections {
             let lost = of_killed.get(&connection).copied().unwrap_or_else(|| logged(life, connection));
@@ -211,22 +242,31 @@ fn by_connection(day: &Day, audit: &mut Audit) {
     }
     let short = truth.iter().zip(&fates).filter(|(truth, fates)| fates < truth).count();
     audit.equal("connections with fewer sends accepted or dropped than were produced", short as u64, 0);
-    let more: u64 = truth.iter().zip(&fates).map(|(truth, fates)| fates.saturating_sub(*truth)).sum();
-    audit.equal(
-        "more than was produced, over all connections = counted again + accepted too late",
-        more,
-        audit.repeated + audit.both,
+    // What is accepted too late is no more than its own connection dropped for want of an answer, and nothing is counted twice but after
+    // the kill. (What the killed process had accepted too late is in what was counted again.)
+    let beyond = (0..connections).zip(truth.iter().zip(&fates)).map(|(connection, (truth, fates))| {
+        let clean = day.lives.iter().filter(|life| life.killed.is_none());
+        let too_late = match treatment(connection, connections) {
+            Treatment::Slow => clean.map(|life| logged(life, connection)).sum(),
+            Treatment::Well | Treatment::Judged | Treatment::Failing => 0,
+        };
+        fates.saturating_sub(truth + too_late)
+    });
+    audit.at_most(
+        "more than was produced and its connection dropped without an answer, over all connections ≤ counted again",
+        beyond.sum(),
+        audit.repeated,
     );
 }
 
 /// The same for each tag set of the connections that are judged, which drop nothing while the machine has room.
-fn by_tag_set(day: &Day, audit: &mut Audit) {
+fn by_tag_set(day: &Evidence<'_>, audit: &mut Audit) {
     let connections = day.plan.connections;
     let judged = (0..connections).filter(|one| treatment(*one, connections) == Treatment::Judged);
     let judged: Vec<u16> = judged.collect();
     let dropped: u64 = judged.iter().flat_map(|one| day.lives.iter().map(|life| logged(life, *one))).sum();
     let mut by_tag = BTreeMap::<&str, u64>::new();
-    for ((_, tags), sends) in &day.judged {
+    for ((_, tags), sends) in day.judged {
         let of_set = |tag: &&String| tag.starts_with("campaign_id:") || tag.starts_with("canvas_step_id:");
         let tag = tags.iter().find(of_set).unwrap_or_else(|| panic!("a series of no tag set: {tags:?}"));
         *by_tag.entry(tag).or_default() += sends;
@@ -246,9 +286,5 @@ fn by_tag_set(day: &Day, audit: &mut Audit) {
         dropped,
     );
     audit.equal("tag sets of judged connections that nobody has sent", by_tag.len() as u64, 0);
-    audit.at_most(
-        "more than was produced of these ≤ counted again + accepted too late",
-        more,
-        audit.repeated + audit.both,
-    );
+    audit.at_most("more than was produced of these ≤ counted again", more, audit.repeated);
 }

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::apache::Cluster;
 use super::arrivals::{Arrival, Fate, Sender};
+use super::audit::Evidence;
 use super::datadog::Datadog;
-use super::fleet::{Life, Member, Place, client};
-use super::plan::{FORWARDERS, PARTITIONS, Plan, Times};
+use super::fleet::{Member, Place, client};
+use super::lives::Life;
+use super::plan::{COMMIT, FORWARDERS, PARTITIONS, Plan, Times};
 use super::population::Population;
-use super::producer::{self, Truth};
+use super::producer;
+use super::truth::Truth;
 use super::watch::{self, Group, Look, Processes};
 use crate::support::intake::Intake;
 use crate::support::{self};
@@ -23,9 +26,6 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How soon a service manager starts one again that has died.
 const RESTART: Duration = Duration::from_secs(5);
-
-/// How long a commit may be on its way.
-pub(crate) const COMMIT: Duration = Duration::from_secs(1);
 
 /// How often the admin port is asked, as Prometheus does.
 const SCRAPE: Duration = Duration::from_secs(15);
@@ -64,6 +64,24 @@ pub(crate) struct Scrape {
     pub(crate) path: &'static str,
     pub(crate) bytes: usize,
     pub(crate) seconds: f64,
+}
+
+impl Day {
+    /// What the audit is of.
+    pub(crate) fn evidence(&self) -> Evidence<'_> {
+        Evidence {
+            plan: &self.plan,
+            population: &self.population,
+            truth: &self.truth,
+            lives: &self.lives,
+            arrivals: &self.arrivals,
+            judged: &self.judged,
+            violations: self.violations.len(),
+            spoilt: self.spoilt,
+            committed_by_killed: self.committed_by_killed,
+            messages: self.messages,
+        }
+    }
 }
 
 struct Stage {

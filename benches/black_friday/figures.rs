@@ -6,7 +6,7 @@ use super::arrivals::Fate;
 use super::audit::Audit;
 use super::chart::Line;
 use super::day::Day;
-use super::fleet::{Flush, Life};
+use super::lives::{Flush, Life};
 use super::plan::FORWARDERS;
 use super::watch::Usage;
 

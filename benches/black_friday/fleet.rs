@@ -1,17 +1,15 @@
 //! The forwarders: the real binary, one directory of connections each, and each life of a process with what its log says.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde_json::Value;
-use std::io::Write as _;
 
 use super::arrivals::Sender;
+use super::lives::{Life, Log, name, read_log};
 use super::plan::{Plan, Treatment, treatment};
 use super::population::{IdOf, id_text};
 use crate::support;
@@ -31,51 +29,6 @@ pub(crate) struct Place {
     pub(crate) certificate: String,
     /// Of the intake that judges.
     pub(crate) judge: String,
-}
-
-/// A process, from its start to its end.
-#[derive(Debug, Clone)]
-pub(crate) struct Life {
-    pub(crate) number: u8,
-    /// Which of the forwarders it is.
-    pub(crate) member: usize,
-    pub(crate) process: u32,
-    /// From the start until it was ready.
-    pub(crate) ready_after: Duration,
-    /// When it was killed, if it was: Unix milliseconds.
-    pub(crate) killed: Option<i64>,
-    /// How long its stop took.
-    pub(crate) stopped_after: Duration,
-    pub(crate) log: Log,
-}
-
-/// What is read out of a log.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Log {
-    /// Sends that were dropped, by connection and reason.
-    pub(crate) drops: BTreeMap<(String, String), u64>,
-    pub(crate) flushes: Vec<Flush>,
-    /// Received, accepted and dropped in all, as the last line says.
-    pub(crate) stopped: Option<[u64; 3]>,
-    /// Lines of level ERROR that tell of no drop.
-    pub(crate) errors: Vec<String>,
-}
-
-/// A flush that is over.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Flush {
-    pub(crate) series: u64,
-    pub(crate) sends: u64,
-    pub(crate) milliseconds: u64,
-    /// When it was over: Unix milliseconds.
-    pub(crate) over: i64,
-}
-
-impl Flush {
-    /// When it began: Unix milliseconds.
-    pub(crate) fn begun(self) -> i64 {
-        self.over.saturating_sub_unsigned(self.milliseconds)
-    }
 }
 
 /// One of the forwarders, which may be started again and again.
@@ -230,11 +183,6 @@ impl Member {
     }
 }
 
-/// The connection's name.
-pub(crate) fn name(connection: u16) -> String {
-    format!("c{connection:04}")
-}
-
 /// What a forwarder calls itself before the broker.
 pub(crate) fn client(member: usize) -> String {
     format!("forwarder-{member}")
@@ -248,29 +196,4 @@ fn tail(forwarder: &Forwarder) -> String {
     let log = forwarder.log();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-fn read_log(text: &str) -> Log {
-    let mut log = Log::default();
-    for line in BufReader::new(text.as_bytes()).lines().map(Result::unwrap) {
-        // The last line of one that was killed may be cut off.
-        let Ok(line) = serde_json::from_str::<Value>(&line) else { continue };
-        let number = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no {key} in {line}"));
-        let text = |key: &str| line[key].as_str().unwrap().to_owned();
-        match line["message"].as_str().unwrap_or_default() {
-            "sends were dropped" => {
-                *log.drops.entry((text("connection"), text("reason"))).or_default() += number("sends");
-            }
-            "flushed" => log.flushes.push(Flush {
-                series: number("series"),
-                sends: number("accepted") + number("dropped"),
-                milliseconds: number("milliseconds"),
-                over: text("timestamp").parse::<Timestamp>().unwrap().as_millisecond(),
-            }),
-            "stopped" => log.stopped = Some(["received", "accepted", "dropped"].map(number)),
-            _ if line["level"] == "ERROR" => log.errors.push(line.to_string()),
-            _ => {}
-        }
-    }
-    log
 }

@@ -1,5 +1,6 @@
 //! What the day is like: how many there are of everything, how the rate goes up and down, and what happens when. Pure.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const CALM: f64 = 0.6;
 /// Every so many seconds there are some at the full rate.
 const BURST_EVERY: f64 = 30.0;
 const BURST: f64 = 5.0;
+
+/// How long a commit may be on its way.
+pub(crate) const COMMIT: Duration = Duration::from_secs(1);
 
 /// How many of a hundred sends of the worst minute are of one newsletter.
 pub(crate) const NEWSLETTER_PERCENT: u64 = 20;
@@ -91,6 +95,20 @@ impl Plan {
     pub(crate) fn is_worst(&self, second: f64) -> bool {
         let times = self.times();
         (times.worst..times.worst_end).contains(&second)
+    }
+
+    /// The command that repeats it.
+    pub(crate) fn command(&self) -> String {
+        let mut command =
+            format!("make black-friday SECONDS={} RATE={} FLUSH={}", self.seconds, self.rate, self.flush);
+        let defaults = Self::parse_from(["black_friday"]);
+        if self.connections != defaults.connections {
+            let _ = write!(command, " CONNECTIONS={}", self.connections);
+        }
+        if self.tag_sets != defaults.tag_sets {
+            let _ = write!(command, " TAG_SETS={}", self.tag_sets);
+        }
+        command
     }
 
     /// Sends a second at that moment.

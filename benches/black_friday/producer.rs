@@ -12,6 +12,7 @@ use rdkafka::{ClientConfig, ClientContext};
 use super::plan::{NEWSLETTER_PERCENT, Plan};
 use super::population::Population;
 use super::sends::Sends;
+use super::truth::Truth;
 use crate::support;
 
 /// How long the broker may take for what is under way.
@@ -19,19 +20,6 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// How often it is looked what is due.
 const TURN: Duration = Duration::from_millis(2);
-
-/// What was sent.
-#[derive(Debug)]
-pub(crate) struct Truth {
-    /// By tag set.
-    pub(crate) sets: Vec<u32>,
-    pub(crate) sends: u64,
-    /// By second.
-    pub(crate) seconds: Vec<u64>,
-    pub(crate) bytes: u64,
-    /// How far the sends fell behind the rate at most.
-    pub(crate) behind: Duration,
-}
 
 /// Counts messages that the broker did not take.
 #[derive(Debug, Clone, Default)]
@@ -131,20 +119,5 @@ fn send(producer: &ThreadedProducer<Failures>, mut record: BaseRecord<'_, [u8], 
         assert!(is_full && Instant::now() < give_up, "a message could not be sent: {error}");
         thread::sleep(TURN);
         record = again;
-    }
-}
-
-impl Truth {
-    /// By customer.
-    pub(crate) fn by_connection(&self, population: &Population, connections: u16) -> Vec<u64> {
-        let sum = |connection| {
-            population.sets_of(connection).map(|set| u64::from(self.sets[set as usize])).sum::<u64>()
-        };
-        (0..connections).map(sum).collect()
-    }
-
-    /// Tag sets with a send at least.
-    pub(crate) fn different(&self) -> usize {
-        self.sets.iter().filter(|sends| **sends > 0).count()
     }
 }

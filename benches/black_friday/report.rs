@@ -61,17 +61,15 @@ fn head(day: &Day) -> String {
     let smallest = day.population.sets_of(plan.connections - 1).len();
     format!(
         "# Black Friday, measured\n\
-         `make black-friday SECONDS={} RATE={} FLUSH={}` wrote this page, on {cores} cores of a virtual machine ({}), which carried \
-         everything: {FORWARDERS} forwarders (the binary as it is shipped) in one group, Apache Kafka 4.3 with {PARTITIONS} partitions, \
+         `{}` wrote this page, on {cores} cores of a virtual machine ({}), which carried \
+         everything: {FORWARDERS} forwarders (profile `dist`, with glibc) in one group, Apache Kafka 4.3 with {PARTITIONS} partitions, \
          the producer, and Datadog with TLS on the loopback.\n\n\
          {} connections have {} tag sets ({} the largest, {} the smallest), which are sent by Zipf's law; {} of them were sent. A tenth of \
          the connections answers after 0.3 to 7 s (a request is given up after 5), a twentieth answers 500 or 429 or hangs up, the others \
          take 20 to 80 ms. {} sends a second in the worst minute, a fifth of them one newsletter, and in bursts of 5 s twice a minute; 60 % \
          of that otherwise. A message is a send of {} bytes, its key the user, in lz4 batches. `flush.interval` is {} s.\n\n\
          ![Sends a second](black-friday/flow.svg)\n",
-        plan.seconds,
-        plan.rate,
-        plan.flush,
+        plan.command(),
         model.trim_start_matches([' ', '\t', ':']),
         number(plan.connections.into()),
         number(plan.tag_sets.into()),
@@ -103,9 +101,9 @@ fn account(day: &Day, audit: &Audit) -> String {
     let _ = writeln!(
         out,
         "\n{} sends of the forwarder that was killed were in no flush that was over a second before, by its log: the flush that was \
-         under way, and the bound of what may be counted again. `kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took \
-         after the forwarder had given up is booked as a drop without an answer.",
-        number(audit.under_way)
+         under way, and the bound of what may be counted again. {}",
+        number(audit.under_way),
+        audit.in_words(),
     );
     out
 }
@@ -153,8 +151,8 @@ fn recovery(day: &Day) -> String {
     format!(
         "\n## Behind, and back\n\
          ![Messages that are not committed](black-friday/lag.svg)\n\n![Age of the oldest send](black-friday/delay.svg)\n\n\
-         A flush is committed when its last request has its outcome, so each waits for the slowest connection, up to 5 s; the others have \
-         theirs long before.\n\n\
+         A flush is committed when its last request has its outcome, so each waits for the slowest connection: 5 s, and before that up to \
+         1.25 s until it may begin (256 begin together); most have theirs long before.\n\n\
          | | |\n|---|---:|\n\
          | messages not committed, at most before the kill | {} |\n\
          | the same, at most | {} |\n\
@@ -225,7 +223,8 @@ fn forwarders(day: &Day) -> String {
     let cpu = |of: &dyn Fn(&super::watch::Look) -> f64| last.map_or(0.0, of) / seconds;
     let _ = writeln!(
         out,
-        "\nA flush is over when its last request has its outcome: a slow connection may take 5 s. Beside them Kafka took {:.2} cores, producer \
+        "\nA flush is merged and encoded, and is over when its last request has its outcome: a slow connection may take 5 s from when its \
+         request begins. Beside them Kafka took {:.2} cores, producer \
          and Datadog {:.2}. There were {} TLS handshakes: up to 256 requests of a flush begin together, and a host that hangs up \
          is given no idle connection for longer than 3 s for an hour.",
         cpu(&|look| look.broker.cpu),

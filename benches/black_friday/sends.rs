@@ -96,7 +96,11 @@ impl Sends {
         put(out, template.time, &digits::<10>(time));
         let mut key = [0; 24];
         key.copy_from_slice(&id(IdOf::User, user)[ID_LENGTH - 24..]);
-        key.iter_mut().for_each(|byte| *byte = if *byte == b'-' { b'0' } else { *byte });
+        for byte in &mut key {
+            if *byte == b'-' {
+                *byte = b'0';
+            }
+        }
         put(out, template.user, &key);
         put(out, template.group, &id(IdOf::AppGroup, owner.into()));
         if is_step(set) {

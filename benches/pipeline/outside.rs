@@ -144,7 +144,7 @@ fn intake_of(configuration: &Configuration, paths: &[String], bytes: u64) -> Res
     let mut arguments = vec!["--again", "--import"];
     arguments.extend(paths.iter().map(String::as_str));
     let started = Instant::now();
-    let (process, _) = configuration.start(&arguments)?;
+    let (mut process, _) = configuration.start(&arguments)?;
     process.wait_for_bytes(bytes)?;
     Ok(Cost { pieces: (EVENTS_IN_FILE * FILES).into(), elapsed: started.elapsed(), cpu: process.cpu()? })
 }

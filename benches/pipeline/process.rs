@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,9 @@ use crate::cost::process_cpu;
 
 /// A start takes milliseconds; beyond this the bench gives up.
 const START_MAX: Duration = Duration::from_secs(20);
+
+/// Reading what is there takes seconds; beyond this the bench gives up.
+const READ_MAX: Duration = Duration::from_mins(1);
 
 /// A configuration on its way, and the directory of its process.
 pub(crate) struct Configuration {
@@ -63,11 +66,9 @@ impl Configuration {
             .stdout(Stdio::null())
             .stderr(out)
             .spawn()?;
-        let mut process = Process { child };
+        let mut process = Process { child, log };
         while !is_ready(self.admin) {
-            if started.elapsed() > START_MAX || process.child.try_wait()?.is_some() {
-                return Err(format!("the forwarder did not start: {}", fs::read_to_string(log)?).into());
-            }
+            process.goes_on(started, START_MAX)?;
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok((process, started.elapsed()))
@@ -77,6 +78,7 @@ impl Configuration {
 /// A running process; it is killed when this is dropped.
 pub(crate) struct Process {
     child: Child,
+    log: PathBuf,
 }
 
 impl Process {
@@ -100,9 +102,22 @@ impl Process {
         Ok(Duration::from_nanos(sum))
     }
 
-    /// Waits until it has read so many bytes, from files and sockets alike.
-    pub(crate) fn wait_for_bytes(&self, bytes: u64) -> Result<(), Box<dyn Error>> {
+    /// Fails with what it has said when it has ended, or when what is waited for takes longer than this.
+    fn goes_on(&mut self, since: Instant, most: Duration) -> Result<(), Box<dyn Error>> {
+        let ended = self.child.try_wait()?;
+        if ended.is_none() && since.elapsed() < most {
+            return Ok(());
+        }
+        let how = ended
+            .map_or_else(|| format!("is not done after {most:?}"), |status| format!("ended with {status}"));
+        Err(format!("the forwarder {how}: {}", fs::read_to_string(&self.log)?).into())
+    }
+
+    /// Waits until it has read so many bytes, from files and sockets alike. Of one that has ended the system says something, too.
+    pub(crate) fn wait_for_bytes(&mut self, bytes: u64) -> Result<(), Box<dyn Error>> {
+        let since = Instant::now();
         loop {
+            self.goes_on(since, READ_MAX)?;
             let text = fs::read_to_string(format!("/proc/{}/io", self.id()))?;
             let read = text.lines().find_map(|line| line.strip_prefix("rchar: ")).ok_or("no rchar")?;
             if read.parse::<u64>()? >= bytes {

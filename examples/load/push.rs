@@ -19,6 +19,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a connection was lost or refused.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
+/// A connection that was quiet for longer is not used again: servers close such a one, this forwarder after 75 s.
+const QUIET_MAX: Duration = Duration::from_mins(1);
+
 /// Room for the length of a body, in digits; what is not used is spaces, which HTTP allows there.
 const LENGTH_DIGITS: usize = 12;
 
@@ -90,7 +93,8 @@ pub(crate) fn push(
 /// One connection, which is opened again when it is lost.
 struct Connection {
     target: Target,
-    stream: Option<BufReader<TcpStream>>,
+    /// Kept for the next push, with the end of the last one.
+    stream: Option<(BufReader<TcpStream>, Instant)>,
     events: Events,
     clock: Clock,
     /// The head, then the body of the batch at hand.
@@ -153,17 +157,28 @@ impl Connection {
     /// since it was due.
     fn exchange(&mut self, due: Option<Instant>) -> io::Result<u16> {
         let begun = due.unwrap_or_else(Instant::now);
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => connect(&self.target.address)?,
+        let kept = self.stream.take().filter(|(_, used)| used.elapsed() < QUIET_MAX);
+        let mut stream = match kept.map(|(stream, _)| self.begin(stream)) {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) if !has_ended(&error) => return Err(error),
+            // The other end may close a connection that it has kept at any time: once more, as Braze's client would.
+            Some(Err(_)) | None => self.begin(connect(&self.target.address)?)?,
         };
-        stream.get_mut().write_all(&self.request)?;
         let answer = read_answer(&mut stream)?;
         self.truth.took(begun.elapsed());
         if answer.stays_open {
-            self.stream = Some(stream);
+            self.stream = Some((stream, Instant::now()));
         }
         Ok(answer.status)
+    }
+
+    /// Sends the request, and waits for the first byte of the answer.
+    fn begin(&self, mut stream: BufReader<TcpStream>) -> io::Result<BufReader<TcpStream>> {
+        stream.get_mut().write_all(&self.request)?;
+        if stream.fill_buf()?.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(stream)
     }
 }
 
@@ -173,6 +188,12 @@ fn connect(address: &str) -> io::Result<BufReader<TcpStream>> {
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     Ok(BufReader::new(stream))
+}
+
+/// Whether the other end has closed the connection.
+fn has_ended(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -294,5 +315,37 @@ mod tests {
         server.join().unwrap();
         let milliseconds = connection.truth.json(&templates, 1)["push_milliseconds"]["max"].as_f64().unwrap();
         assert!(milliseconds >= 3_600_000.0, "{milliseconds}");
+    }
+    #[test]
+    fn a_push_that_meets_the_end_of_a_kept_connection_is_sent_once_more_on_a_new_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        // Each connection is closed behind its first answer, which does not say so.
+        let server = thread::spawn(move || [serve(&listener, 1), serve(&listener, 1)].concat());
+        let settings = LoadSettings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 0 };
+        let templates = Arc::new(Templates::new(settings));
+        let plan = Plan { batch: 100, rate: None, events_max: 200, seconds_max: None };
+        let target = Target::parse(&url, None).unwrap();
+        let json = push(&target, &templates, plan, 1, &Clock::system()).unwrap().json(&templates, 1);
+        assert_eq!(json["accepted"]["batches"], 2, "{json}");
+        assert_eq!(server.join().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_connection_that_was_quiet_for_long_is_not_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let target = Target::parse(&format!("http://{address}/"), None).unwrap();
+        let settings = LoadSettings { seed: 1, tag_sets: 10, app_groups: 2, ignored_percent: 0 };
+        let templates = Arc::new(Templates::new(settings));
+        let mut connection = Connection::new(&target, &templates, 0, &Clock::system());
+        connection.stream =
+            Some((connect(&address).unwrap(), Instant::now().checked_sub(QUIET_MAX).unwrap()));
+        // It stays open, and nobody answers there.
+        let (_quiet, _) = listener.accept().unwrap();
+        let server = thread::spawn(move || serve(&listener, 1));
+        connection.write_batch(1);
+        assert_eq!(connection.exchange(None).unwrap(), 200);
+        server.join().unwrap();
     }
 }

@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::support;
 use super::support::ports;
 
 /// Where the way leads.
@@ -72,7 +71,7 @@ async fn forward(listener: TcpListener, mut state: watch::Receiver<Way>) {
         if way == Way::Closed {
             listener = None;
         } else if listener.is_none() {
-            listener = Some(listen_again(address).await);
+            listener = Some(ports::listen_again(address).await);
         }
         let opened = listener.as_ref().map(|listener| {
             let listener = listener.try_clone().unwrap();
@@ -92,11 +91,6 @@ async fn forward(listener: TcpListener, mut state: watch::Receiver<Way>) {
         }
         connections.shutdown().await;
     }
-}
-
-/// A process that has just been forked has all that was open then, until it becomes its program.
-async fn listen_again(address: SocketAddr) -> TcpListener {
-    support::eventually("the port of a road is free", async || TcpListener::bind(address).ok()).await
 }
 
 async fn accept(listener: Option<&tokio::net::TcpListener>) -> Option<TcpStream> {

@@ -113,6 +113,17 @@ pub(crate) fn assert_repeated_at_most(intake: &Intake, may_be_repeated: impl Fn(
     }
 }
 
+/// The same of one member, where it is a matter of time what it may repeat. Some of what it sent it may not, or this would hold of
+/// one that never commits.
+pub(crate) fn assert_repeated_within(intake: &Intake, member: &str, may_repeat: impl Fn(Instant) -> bool) {
+    let is_of_it = |request: &Request| request.key() == member;
+    assert_repeated_at_most(intake, |request| is_of_it(request) && may_repeat(request.at));
+    let requests = intake.requests().into_iter();
+    let held =
+        requests.filter(|one| is_of_it(one) && one.answered == Some(202) && !may_repeat(one.at)).count();
+    assert!(held >= 2, "{member} might have repeated all but {held} requests: this test has shown nothing");
+}
+
 pub(crate) fn assert_valid(intake: &Intake) {
     assert_eq!(intake.violations(), Vec::<String>::new());
 }

@@ -9,6 +9,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::support::ports;
+
 /// Forwards connections while it is open, and refuses them while it is cut.
 pub(crate) struct Proxy {
     address: SocketAddr,
@@ -18,11 +20,11 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A free port of the loopback that leads nowhere yet: the broker has to be told of it before it starts.
+    /// A port of the loopback that leads nowhere yet: the broker has to be told of it before it starts.
     pub(crate) fn reserve() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        (listener, address)
+        // While it is cut nobody listens there.
+        let [address] = ports::free();
+        (TcpListener::bind(address).unwrap(), address)
     }
 
     /// Forwards what comes to `listener` to `broker`.
@@ -79,7 +81,7 @@ async fn forward(
     loop {
         let opened = match listener.take() {
             Some(listener) => listener,
-            None => TcpListener::bind(address).unwrap(),
+            None => ports::listen_again(address).await,
         };
         opened.set_nonblocking(true).unwrap();
         let opened = tokio::net::TcpListener::from_std(opened).unwrap();

@@ -15,7 +15,7 @@ check() {
     failed=$((failed + 1))
     echo "FAILED  $what"
     sed 's/^/        /' /tmp/said
-    journalctl --unit "$unit" --no-pager --lines 20 | sed 's/^/        | /'
+    journal --lines 20 | sed 's/^/        | /'
   fi
 }
 
@@ -30,7 +30,11 @@ until_true() {
 
 property() { systemctl show "$unit" --property "$1" --value; }
 is() { [[ $(property "$1") == "$2" ]] || { echo "$1 is $(property "$1"), not $2"; return 1; }; }
-said() { journalctl --unit "$unit" --no-pager --output cat | grep -qF -- "$1"; }
+# What the unit and systemd have said since this boot: the trial before it ran in the same root, and had a unit of the same name.
+journal() { journalctl --boot --unit "$unit" --no-pager "$@"; }
+# Read to its end, or a pipe that fails would say that it was not said.
+said() { journal --output cat | grep -F -- "$1"; }
+unsaid() { ! said "$1"; }
 ready() { curl --silent --fail --max-time 2 http://127.0.0.1:8081/readyz; }
 metric() { curl --silent --max-time 2 http://127.0.0.1:8081/metrics | awk -v name="$1" 'index($1, name) == 1 { sum += $2 } END { print sum + 0 }'; }
 accepted() { [[ $(metric braze_datadog_sends_accepted_total) == "$1" ]]; }

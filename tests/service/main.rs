@@ -2,6 +2,7 @@
 //! not a unit.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -110,4 +111,33 @@ fn the_unit_says_how_the_configuration_names_the_credential() {
     assert!(source.starts_with("/etc/braze-datadog/"));
     let named = format!("# api_key_file = \"/run/credentials/{UNIT}/{name}\"").replace("# ", "#   ");
     assert!(unit.contains(&named), "{named}");
+}
+
+/// Drop-ins that the page for operators writes for this unit: name and content. systemd reads them in the order of their names, behind the
+/// unit.
+fn drop_ins() -> BTreeMap<String, String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operating.md");
+    let folder = format!(" > /etc/systemd/system/{UNIT}.d/");
+    let page = fs::read_to_string(page).unwrap();
+    let written = page.lines().filter_map(|line| {
+        let (content, name) = line.strip_prefix("printf '")?.split_once(&folder)?;
+        Some((name.to_owned(), content.trim_end_matches('\'').replace("\\n", "\n")))
+    });
+    written.collect()
+}
+
+#[test]
+fn a_service_with_a_user_of_its_own_keeps_what_is_loaded_for_it_beside_the_unit() {
+    let drop_ins = drop_ins();
+    assert_eq!(drop_ins.len(), 2, "{drop_ins:?}");
+    let mut loaded = Vec::new();
+    let (unit, changes) = (unit(), drop_ins.values().cloned().collect::<String>());
+    for credential in [values(&unit, "LoadCredential"), values(&changes, "LoadCredential")].concat() {
+        match credential.split_once(':') {
+            Some((name, _)) => loaded.push(name),
+            // An empty one takes away all before it.
+            None => loaded.clear(),
+        }
+    }
+    assert_eq!(loaded, ["tokens"], "{drop_ins:?}");
 }

@@ -41,7 +41,7 @@ check "it is not started, for it has no connection" is_not is-active "$unit"
 check "nor enabled" is_not is-enabled "$unit"
 check "a start without a connection fails" bash -c "! systemctl start $unit"
 check "with status 78" is ExecMainStatus 78
-check "and says what is missing" until_true said "connection"
+check "and says what is missing" until_true said "connections: there is none"
 systemctl reset-failed "$unit"
 
 check "a connection is added" add

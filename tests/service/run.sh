@@ -38,6 +38,7 @@ clean() {
   rm -rf "$root/etc/braze-datadog" "$root/var/lib/private/braze-datadog" "$root/var/lib/braze-datadog" "$root/source" "$root/packages"
   rm -rf "$root"/etc/systemd/system/braze-datadog.service* "$root/usr/local/bin/braze-datadog" "$root/trial.log"
   rm -f "$root/etc/systemd/system/multi-user.target.wants/braze-datadog.service"
+  rm -rf "$root/var/log/journal"
   sed -i '/^braze-datadog:/d' "$root/etc/passwd" "$root/etc/group" "$root/etc/shadow" "$root/etc/gshadow"
 }
 

@@ -26,6 +26,11 @@ pub(crate) fn free<const COUNT: usize>() -> [SocketAddr; COUNT] {
     [(); COUNT].map(|()| free.next().unwrap())
 }
 
+/// Listens again where it was ended. A process that has just been forked has all that was open then, until it becomes its program.
+pub(crate) async fn listen_again(address: SocketAddr) -> TcpListener {
+    super::eventually("the port is free again", async || TcpListener::bind(address).ok()).await
+}
+
 /// Takes a share of the ports that no other test process has: the first of them, and a name that only one process can have,
 /// which is free again when that has ended, whatever way.
 fn take_share() -> (u16, UnixListener) {

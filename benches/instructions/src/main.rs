@@ -114,7 +114,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             over.push(case.name);
         }
     }
-    if over.is_empty() || !cfg!(target_arch = "x86_64") {
+    if !cfg!(target_arch = "x86_64") {
+        writeln!(out, "the bounds are those of x86-64: nothing is judged here")?;
+        return Ok(());
+    }
+    if over.is_empty() {
         return Ok(());
     }
     Err(format!(

@@ -13,7 +13,7 @@ use super::support;
 use super::support::braze::assert_each_once;
 use super::support::forwarder::Configuration;
 use super::support::intake::Intake;
-use crate::members::assert_repeated_at_most;
+use crate::members::{assert_repeated_at_most, assert_repeated_within};
 
 /// A forwarder that is one of the broker's users, and counts again what comes again.
 fn as_user(name: &str, topic: &str, intake: &Intake) -> Configuration {
@@ -136,9 +136,7 @@ async fn a_right_that_is_taken_away_is_told_what_cannot_be_committed_is_not_coun
     counted_all(&intake, batches).await;
     committed_all(broker, &producer, topic).await;
     stop(forwarder).await;
-    assert_repeated_at_most(&intake, |request| {
-        request.at + AROUND > taken_away && request.at < back + AROUND
-    });
+    assert_repeated_within(&intake, "acme", |at| at + AROUND > taken_away && at < back + AROUND);
 }
 
 #[tokio::test]

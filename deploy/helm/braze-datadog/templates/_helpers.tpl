@@ -14,8 +14,8 @@
 {{- end }}
 
 {{- define "braze-datadog.selector" -}}
-app.kubernetes.io/name: {{ include "braze-datadog.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "braze-datadog.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "braze-datadog.labels" -}}
@@ -173,21 +173,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- end }}
   {{- end }}
 {{- end }}
+{{- if dig "queue" "kafka" "options" "group.instance.id" "" $config }}
+  {{- fail "config.queue.kafka.options.\"group.instance.id\" would be one name for all pods of the Deployment, also for the next one while the last one stops, and members with one name put each other out: leave it out" }}
+{{- end }}
 {{- if contains "@" (dig "queue" "kafka" "schema_registry" "" $config) }}
   {{- fail "config.queue.kafka.schema_registry holds a password, and config is a ConfigMap: put USER:PASSWORD into kafka.secret, and write schema_registry_auth_file: /etc/braze-datadog/kafka/KEY" }}
+{{- end }}
+{{- range $kind := list "embedded" "kafka" "storage" }}
+  {{- if and (ne $values.queue.kind $kind) (dig "queue" $kind dict $config) }}
+    {{- fail (printf "config.queue.%s is for queue.kind = %s, and this is %s: nothing would read it" $kind $kind $values.queue.kind) }}
+  {{- end }}
 {{- end }}
 {{- range $kind := list "kafka" "storage" }}
   {{- $secret := get (get $values $kind) "secret" }}
   {{- if and $secret.existingSecret $secret.create }}
     {{- fail (printf "%s.secret.existingSecret and %s.secret.create are both set: use one of them" $kind $kind) }}
   {{- end }}
-  {{- if ne $values.queue.kind $kind }}
-    {{- if dig "queue" $kind dict $config }}
-      {{- fail (printf "config.queue.%s is for queue.kind = %s, and this is %s: nothing would read it" $kind $kind $values.queue.kind) }}
-    {{- end }}
-    {{- if or $secret.existingSecret $secret.create }}
-      {{- fail (printf "%s.secret is for queue.kind = %s" $kind $kind) }}
-    {{- end }}
+  {{- if and (ne $values.queue.kind $kind) (or $secret.existingSecret $secret.create) }}
+    {{- fail (printf "%s.secret is for queue.kind = %s" $kind $kind) }}
   {{- end }}
 {{- end }}
 {{- if and $values.kafka.keda.enabled (ne $values.queue.kind "kafka") }}

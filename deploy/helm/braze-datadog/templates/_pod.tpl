@@ -21,12 +21,12 @@ spec:
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with include "braze-datadog.serviceAccount" . }}
-  serviceAccountName: {{ . }}
+  serviceAccountName: {{ . | quote }}
   {{- end }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   terminationGracePeriodSeconds: {{ include "braze-datadog.graceSeconds" . }}
   securityContext: {{- toYaml .Values.podSecurityContext | nindent 4 }}
@@ -106,7 +106,7 @@ spec:
   volumes:
     - name: config
       configMap:
-        name: {{ include "braze-datadog.fullname" . }}
+        name: {{ include "braze-datadog.fullname" . | quote }}
     # One folder of all Secrets, without subPath: that would keep changes away.
     - name: connections
       projected:
@@ -114,7 +114,7 @@ spec:
         sources:
           {{- range .Values.connections.existingSecrets }}
           - secret:
-              name: {{ . }}
+              name: {{ . | quote }}
               optional: {{ $.Values.connections.optional }}
           {{- else }}
           - secret:
@@ -123,7 +123,7 @@ spec:
     {{- if $isEmbedded }}
     - name: push-tokens
       secret:
-        secretName: {{ include "braze-datadog.tokensSecret" . }}
+        secretName: {{ include "braze-datadog.tokensSecret" . | quote }}
         defaultMode: 0440
         items:
           - key: {{ .Values.push.tokens.key | quote }}
@@ -131,7 +131,7 @@ spec:
     {{- with .Values.push.tls.existingSecret }}
     - name: push-tls
       secret:
-        secretName: {{ . }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
     {{- end }}
     {{- end }}
@@ -143,13 +143,13 @@ spec:
     {{- with include "braze-datadog.kafkaSecret" . }}
     - name: kafka
       secret:
-        secretName: {{ . }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
     {{- end }}
     {{- with include "braze-datadog.storageSecret" . }}
     - name: storage
       secret:
-        secretName: {{ . }}
+        secretName: {{ . | quote }}
         defaultMode: 0440
     {{- end }}
     {{- with .Values.extraVolumes }}{{ toYaml . | nindent 4 }}{{ end }}
