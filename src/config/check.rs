@@ -239,14 +239,14 @@ impl Check<'_> {
         if text.is_empty() {
             return None;
         }
-        if looks_like_key(text) {
+        let path = self.folder(key).join(text);
+        if could_be_key(text, &path) {
             self.diagnostics.error(key, "has to be a path, and this looks like a key itself");
         } else if text.starts_with("~/") || text == "~" {
             self.diagnostics
                 .error(key, format!("{} begins with ~, which only shells know; write it out", quoted(text)));
         }
-        let path = self.folder(key).join(text);
-        if !["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+        if !is_written_as_path(text) {
             self.guessed.insert(path.clone());
         }
         Some(path)
@@ -272,15 +272,16 @@ impl Check<'_> {
     }
 
     pub(super) fn unusable_file(&mut self, key: &str, path: &Path, error: &FileError) {
-        // A key that was written in the place of its file has been reported by `path`.
-        if !looks_like_key(&path.to_string_lossy()) {
+        // A key that was written in the place of its file has been reported by `path`. What the path looks like says nothing of
+        // that: there may be a folder in it that is named by a hash.
+        if !self.diagnostics.has_error(key) {
             self.diagnostics.error(key, format!("{} {error}", path.display()));
         }
     }
 
     /// As [`Check::unusable_file`], for a file of a secret: people write the secret itself there.
     pub(super) fn unusable_secret(&mut self, key: &str, path: &Path, error: &FileError) {
-        if !self.guessed.contains(path) || path.exists() {
+        if !self.guessed.contains(path) || path.exists() || self.diagnostics.has_error(key) {
             return self.unusable_file(key, path, error);
         }
         let reason = format!(
@@ -347,6 +348,19 @@ impl Check<'_> {
         });
         items.iter().map(|item| (**item).into()).collect()
     }
+}
+
+/// Whether nobody would begin a secret like this.
+fn is_written_as_path(text: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| text.starts_with(start))
+}
+
+/// Whether the text in the place of a path could be the key that should be in the file. What is there is none; nor is a folder on
+/// the way that is named by a hash, as a release by its commit.
+pub(super) fn could_be_key(text: &str, path: &Path) -> bool {
+    let own = Path::new(text).file_name().unwrap_or_default().to_string_lossy();
+    let is_named_so = looks_like_key(&own) || text.contains("-----BEGIN");
+    looks_like_key(text) && (is_named_so || !is_written_as_path(text)) && !path.exists()
 }
 
 /// What Datadog would change in a tag, or this program misread.
