@@ -292,6 +292,14 @@ impl Config {
         &self.settings.forwarder_metrics.connection
     }
 
+    /// Keeps the old form of each connection that is refused now. Who tells of the forwarder itself is no part of that form: a
+    /// section of its own says so, which is right.
+    pub fn keep_old(&mut self, old: &ConnectionSet) {
+        self.connections.keep_old(old);
+        let own = &self.settings.forwarder_metrics;
+        self.connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
+    }
+
     /// The files of all API keys, unreadable ones included.
     pub fn key_files(&self) -> impl Iterator<Item = &Path> {
         self.key_files.values().map(PathBuf::as_path)

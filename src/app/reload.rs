@@ -378,7 +378,7 @@ impl Reloader {
         self.in_force.log_level.set(config.log.level);
         let layout = Arc::new(Layout::new(&config.tags));
         let before = self.connections.borrow().clone();
-        config.connections.keep_old(&before);
+        config.keep_old(&before);
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         config.reconcile.keep_old(&self.reconcile, |name| config.connections.keeps_old(name));

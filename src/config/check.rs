@@ -12,7 +12,6 @@ use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
 use super::{Config, Log, Purpose};
-use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use event_queues::Secret;
 use send_counts::aggregate;
@@ -69,7 +68,9 @@ impl Check<'_> {
         let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
         let reconcile = self.reconcile(&mut settings, unread);
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
-        self.forwarder_metrics(&settings, &mut connections.active, unread);
+        self.forwarder_metrics(&settings, unread);
+        let own = &settings.forwarder_metrics;
+        connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
         let lanes = self.lanes(&mut settings);
         self.stop_time(&settings);
         let aggregate = aggregate_of(&settings);
@@ -114,15 +115,12 @@ impl Check<'_> {
         Some(send_history::HistorySettings { directory, size_max, days_max })
     }
 
-    /// Marks the connection that sends the forwarder's own metrics.
-    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection], unread: &Unread) {
+    /// Looks for the connection that sends the forwarder's own metrics.
+    fn forwarder_metrics(&mut self, settings: &Settings, unread: &Unread) {
         const KEY: &str = "forwarder_metrics.connection";
         const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         let name = &*settings.forwarder_metrics.connection;
-        if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
-            connection.forwarder_metrics = true;
-            connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
-        } else if !name.is_empty() && !settings.connections.contains_key(name) && !unread.contains_key(name) {
+        if !name.is_empty() && !settings.connections.contains_key(name) && !unread.contains_key(name) {
             // A connection that exists and is wrong, or can't be read, has been reported.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
@@ -382,7 +380,9 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
+    use std::path::Path;
 
     #[test]
     fn a_stop_that_is_shorter_than_a_request_is_told() {
@@ -417,6 +417,35 @@ mod tests {
             ("users.canvas.costep.Send", "counted twice"),
         ] {
             assert_one(&warnings(&count(other)), &["events.count", other, said]);
+        }
+    }
+
+    #[test]
+    fn who_tells_of_the_forwarder_is_said_by_its_section_for_old_forms_too() {
+        const WRONG: &str = "siet = \"EU1\"\n";
+        let read = |own: &str, a: &str, b: &str| {
+            let of = |name: &str, more: &str| {
+                format!("[connections.{name}]\ndry_run = true\napp_group_ids = [\"{name}\"]\n{more}")
+            };
+            let text = format!("[forwarder_metrics]\n{own}\n{}{}", of("a", a), of("b", b));
+            Config::parse(&text, Path::new("/nowhere/a.toml"), &[]).unwrap().0
+        };
+        let before = read("connection = \"a\"", "", "").connections;
+        let tells = |mut config: Config| {
+            config.keep_old(&before);
+            assert_eq!(config.connections.active.len(), 2, "{:?}", config.connections);
+            let tells = config.connections.active.into_iter().filter(|one| one.forwarder_metrics);
+            tells.map(|one| (one.name.to_string(), one.campaign_last_send_age)).collect::<Vec<_>>()
+        };
+        for (own, a, b, expected) in [
+            ("connection = \"a\"", WRONG, "", Some(("a", false))),
+            ("connection = \"\"", WRONG, "", None),
+            ("connection = \"b\"", WRONG, "", Some(("b", false))),
+            ("connection = \"b\"", "", WRONG, Some(("b", false))),
+            ("connection = \"a\"\ncampaign_last_send_age = true", WRONG, "", Some(("a", true))),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(|(name, age)| (name.to_owned(), age)).collect();
+            assert_eq!(tells(read(own, a, b)), expected, "{own}");
         }
     }
 
