@@ -36,12 +36,13 @@ const OPEN_ENDS: [&str; 5] = ["_id", "_file", ".file", "_location", ".location"]
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
 
 /// Options of librdkafka that have keys of their own, or that would break a promise.
-const RESERVED_OPTIONS: [(&str, &str); 5] = [
+const RESERVED_OPTIONS: [(&str, &str); 6] = [
     ("bootstrap.servers", "write it as queue.kafka.brokers"),
     ("metadata.broker.list", "write it as queue.kafka.brokers"),
     ("group.id", "write it as queue.kafka.group_id"),
     ("enable.auto.commit", "leave it out: offsets are committed once sends have their outcome"),
     ("enable.auto.offset.store", "leave it out: offsets are committed once sends have their outcome"),
+    ("enable.partition.eof", "leave it out: where a partition ends is read from its statistics"),
 ];
 
 /// The option of librdkafka for the interval of its statistics, and its range in milliseconds.
