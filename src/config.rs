@@ -251,15 +251,13 @@ impl Config {
         let schema = schema::of_settings();
         let mut diagnostics = Diagnostics::new(&origin);
 
-        // The environment is read twice: here only to find further files, whose diagnostics come first.
-        let variables = sources::environment(&mut Diagnostics::new(&origin), env, &schema);
         let mut merged = sources::file(&mut diagnostics, text, &origin, &schema);
-        // An empty variable wins, too.
-        let directory = directory::of(if directory::is_set(&variables) { &variables } else { &merged });
-        let directory = directory.map(|directory| base.join(directory));
-        let unread = directory.as_ref().map(|directory| {
-            directory::read(&mut diagnostics, directory, purpose.candidate, &schema, &mut merged)
-        });
+        let written = directory::written(&mut diagnostics, &merged, env, &schema);
+        let directory = written.as_ref().map(|written| base.join(written));
+        let unread = written
+            .as_deref()
+            .zip(directory.as_deref())
+            .map(|named| directory::read(&mut diagnostics, named, purpose.candidate, &schema, &mut merged));
         sources::merge(&mut merged, sources::environment(&mut diagnostics, env, &schema));
 
         let Some(settings) = schema::settings(&mut diagnostics, merged, &schema) else {
@@ -292,6 +290,14 @@ impl Config {
     /// The connection that is told of the forwarder itself, right or wrong; empty: none.
     pub fn forwarder_metrics_connection(&self) -> &str {
         &self.settings.forwarder_metrics.connection
+    }
+
+    /// Keeps the old form of each connection that is refused now. Who tells of the forwarder itself is no part of that form: a
+    /// section of its own says so, which is right.
+    pub fn keep_old(&mut self, old: &ConnectionSet) {
+        self.connections.keep_old(old);
+        let own = &self.settings.forwarder_metrics;
+        self.connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
     }
 
     /// The files of all API keys, unreadable ones included.

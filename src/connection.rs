@@ -119,10 +119,6 @@ impl ConnectionSet {
             let Some(old) = old.active.iter().find(|old| old.name == refused.name) else { continue };
             let mut kept = old.clone();
             kept.app_group_ids.retain(|id| !served.contains(&app_group::canonical(id)));
-            if self.active.iter().any(|one| one.forwarder_metrics) {
-                // Another one sends them now.
-                (kept.forwarder_metrics, kept.campaign_last_send_age) = (false, false);
-            }
             let is_taken = if old.is_catch_all() { has_catch_all } else { kept.is_catch_all() };
             if !is_taken {
                 has_catch_all |= kept.is_catch_all();
@@ -138,6 +134,15 @@ impl ConnectionSet {
             if refused.app_group_ids.is_none() && !wanted.is_empty() {
                 refused.app_group_ids = Some(wanted.into_iter().collect());
             }
+        }
+    }
+
+    /// Has the connection of this name, and no other one in force, tell of the forwarder itself, `with_ages` also how long ago
+    /// each campaign was sent last.
+    pub fn tell_of_forwarder(&mut self, name: &str, with_ages: bool) {
+        for connection in &mut self.active {
+            connection.forwarder_metrics = *connection.name == *name;
+            connection.campaign_last_send_age = connection.forwarder_metrics && with_ages;
         }
     }
 
@@ -238,17 +243,6 @@ mod tests {
                 ConnectionSet { active: vec![again, connection("rest", &[])], refused: vec![refused("a")] };
             next.keep_old(&set);
             assert_eq!(next.refused[0].app_group_ids, wanted);
-        }
-    }
-
-    #[test]
-    fn one_connection_at_a_time_sends_what_the_forwarder_tells_of_itself() {
-        let own = Connection { forwarder_metrics: true, ..connection("a", &["x"]) };
-        for is_moved in [false, true] {
-            let other = Connection { forwarder_metrics: is_moved, ..connection("b", &["y"]) };
-            let mut set = ConnectionSet { active: vec![other], refused: vec![refused("a")] };
-            set.keep_old(&vec![own.clone()].into());
-            assert_eq!(set.active.iter().filter(|one| one.forwarder_metrics).count(), 1, "{set:?}");
         }
     }
 

@@ -282,7 +282,8 @@ impl ForwarderTrouble {
     /// The usual name of its monitor, what is queried, and the threshold of the query.
     ///
     /// The minimum of a maximum is what never fell below that, and the other way round. No tag tells one forwarder from
-    /// another, so the space aggregation is that which shows the one in trouble.
+    /// another, so the space aggregation is that which shows the one in trouble: the points of all of them stand in the same
+    /// seconds, so that it goes over all.
     fn watched(self, window: AlertWindow) -> (&'static str, String, u64) {
         let highest = |metric: &str| format!("max:{metric}{{*}}");
         match self {

@@ -326,7 +326,10 @@ impl<I: Intake> Pipeline<I> {
         let summary =
             FlushSummary { started, is_idle, series: 0, payloads: 0, accepted: 0, printed: 0, dropped: 0 };
         let claim = run.ledger.open(summary);
-        let time = self.clock.unix_seconds();
+        // The first second of the bucket, as for sends, whatever this process's own ticks are: a minimum over several forwarders
+        // is one only of points of the same second.
+        let now = self.clock.unix_seconds();
+        let time = now - now % self.settings.lanes.aggregate.bucket_seconds();
         let state =
             self.probe.as_ref().filter(|_| self.connections.has_forwarder_metrics()).map(ProcessProbe::state);
         self.flusher.flush(FlushJob { claim, cuts, is_idle, time, state, connections })?;

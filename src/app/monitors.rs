@@ -3,18 +3,20 @@
 mod arguments;
 mod scope;
 mod shipped;
+mod windows;
 
 use std::time::Duration;
 
 use self::arguments::Forwarder;
 pub(super) use self::arguments::MonitorsArguments;
 use self::scope::{SentTags, note_names};
+use self::windows::{flushes, note_window, note_window_of_own, read, window};
 use super::{Failure, complain, load, print_line};
 use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
 use crate::monitors::format::{Resource, render};
-use crate::monitors::window::{self, AlertWindow, WindowError};
+use crate::monitors::window::{self, AlertWindow};
 use crate::monitors::{
     Condition, Filter, ForwarderTrouble, LATENESS, Monitor, Subject, of_forwarder, of_heartbeat,
 };
@@ -59,7 +61,9 @@ pub(super) fn run(arguments: MonitorsArguments) -> Result<(), Failure> {
         let sent = SentTags { included: include.iter().map(|tag| tag.name()).collect(), of };
         let interval = configured.as_ref().map(|(config, _)| config.aggregate.flush_interval);
         let due = due(&arguments, interval.unwrap_or_default())?;
-        over_sends(arguments, due, metric, &sent)?.to_json()
+        let monitor = over_sends(arguments, due, metric, &sent)?;
+        note_window(&monitor, interval.unwrap_or_default());
+        monitor.to_json()
     };
     print_line(render(&[Resource::Monitor { json: monitor, is_named }], format).trim_end())
         .map_err(Failure::failed)
@@ -146,10 +150,10 @@ fn of_trouble(
         ));
     }
     // Longer than the time between two points, or it would alert and recover at each.
-    let few_flushes = flushes(configured, 5);
+    let (few_flushes, more_flushes) = (flushes(configured, 5), flushes(configured, 10));
     let (trouble, default) = match what {
         Forwarder::Ready => (ForwarderTrouble::NotReady, &*few_flushes),
-        Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), "10m"),
+        Forwarder::Drops => (ForwarderTrouble::Drops(arguments.max.unwrap_or(0)), &*more_flushes),
         Forwarder::Queue => (ForwarderTrouble::Queue(arguments.max.unwrap_or(QUEUE_DEPTH)), "30m"),
         Forwarder::BucketLag => (ForwarderTrouble::BucketLag(arguments.max.unwrap_or(BUCKET_LAG)), "30m"),
         Forwarder::Configuration => (ForwarderTrouble::Configuration, &*few_flushes),
@@ -163,13 +167,8 @@ fn of_trouble(
         )));
     }
     let window = read("--window", arguments.window.as_deref().unwrap_or(default), AlertWindow::of_threshold)?;
+    note_window_of_own(window, configured);
     Ok(of_forwarder(trouble, window, arguments.name.as_deref(), &arguments.notify))
-}
-
-/// The time of three flushes, in whole minutes, and not less than `least` of them.
-fn flushes(configured: Option<&(Config, Connection)>, least: u64) -> String {
-    let interval = configured.map_or(0, |(config, _)| config.aggregate.flush_interval.as_secs());
-    format!("{}m", (3 * interval).div_ceil(60).max(least))
 }
 
 fn of_silence(
@@ -193,6 +192,7 @@ fn of_silence(
     let default = flushes(configured, 10);
     let window =
         read("--window", arguments.window.as_deref().unwrap_or(&default), AlertWindow::of_threshold)?;
+    note_window_of_own(window, configured);
     let connection = connection.map(|connection| &*connection.name);
     Ok(of_heartbeat(connection, window, arguments.name.as_deref(), &arguments.notify))
 }
@@ -347,25 +347,6 @@ fn condition(arguments: &MonitorsArguments) -> Result<Condition, Failure> {
         return Err(Failure::failed("--before goes with --rise and --factor"));
     }
     Ok(condition)
-}
-
-fn window(arguments: &MonitorsArguments, condition: &Condition) -> Result<AlertWindow, Failure> {
-    let given = arguments.window.as_deref();
-    match condition {
-        Condition::FewerThan(_) => read("--window", given.unwrap_or("1w"), AlertWindow::of_threshold),
-        Condition::MoreThan(_) => read("--window", given.unwrap_or("1h"), AlertWindow::of_threshold),
-        Condition::Rise { .. } | Condition::Growth { .. } => {
-            read("--window", given.unwrap_or("1h"), AlertWindow::of_change)
-        }
-    }
-}
-
-fn read(
-    option: &str,
-    text: &str,
-    parse: impl Fn(&str) -> Result<AlertWindow, WindowError>,
-) -> Result<AlertWindow, Failure> {
-    parse(text).map_err(|error| Failure::failed(format!("{option} {text:?} {error}")))
 }
 
 fn check_handles(handles: &[String]) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use self::changes::ConnectionChanges;
+use self::changes::{ConnectionChanges, is_any_refused};
 use self::push_files::{PushFiles, ReadPushFiles};
 use super::file_watch::{FileNews, FileWatch};
 use super::keys::KeyWatch;
@@ -243,7 +243,7 @@ impl Reloader {
     /// may abandon it.
     pub(super) async fn reload(&mut self, trigger: Trigger) {
         let outcome = self.take_over(trigger).await.unwrap_or_else(ReloadOutcome::refused_whole);
-        let is_refused = outcome.is_refused() || !self.connections.borrow().refused.is_empty();
+        let is_refused = outcome.is_refused() || is_any_refused(&self.connections.borrow(), &self.reconcile);
         self.files.are_refused(is_refused);
         let (is_known, was_refused) = {
             let last = self.last_reload.borrow();
@@ -378,7 +378,7 @@ impl Reloader {
         self.in_force.log_level.set(config.log.level);
         let layout = Arc::new(Layout::new(&config.tags));
         let before = self.connections.borrow().clone();
-        config.connections.keep_old(&before);
+        config.keep_old(&before);
         super::tell_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         config.reconcile.keep_old(&self.reconcile, |name| config.connections.keeps_old(name));
@@ -425,6 +425,24 @@ mod tests {
         std::fs::remove_file(at("acme.key")).unwrap();
         let of_both = refused();
         assert!(of_both.ends_with(" (of the main file, what was read of it last)"), "{of_both}");
+    }
+
+    #[test]
+    fn a_key_of_braze_that_can_not_be_read_is_read_again_though_all_else_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, key) = (folder.path().join("a.toml"), folder.path().join("braze.key"));
+        let braze =
+            "[reconcile]\nbraze_url = \"https://rest.fra-01.braze.eu\"\nbraze_key_file = \"./braze.key\"\n";
+        std::fs::write(&path, format!("{braze}[connections.acme]\ndry_run = true\n")).unwrap();
+        std::fs::write(&key, "5b1e7a90-1234-4cde-9abc-0123456789ab").unwrap();
+        let is_read_again = || {
+            let (config, _) = Config::load(&path).unwrap();
+            assert!(config.connections.refused.is_empty(), "{:?}", config.connections);
+            is_any_refused(&config.connections, &config.reconcile)
+        };
+        assert!(!is_read_again());
+        std::fs::remove_file(&key).unwrap();
+        assert!(is_read_again());
     }
 
     #[test]

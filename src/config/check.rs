@@ -12,7 +12,6 @@ use super::files::{self, FileError};
 use super::settings::{self, Settings, tags_on_offer};
 use super::values::Address;
 use super::{Config, Log, Purpose};
-use crate::connection::Connection;
 use braze_events::SEND_TYPES;
 use event_queues::Secret;
 use send_counts::aggregate;
@@ -69,7 +68,9 @@ impl Check<'_> {
         let (mut connections, mut wrong) = self.connections(&settings.connections, unread);
         let reconcile = self.reconcile(&mut settings, unread);
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
-        self.forwarder_metrics(&settings, &mut connections.active, unread);
+        self.forwarder_metrics(&settings, unread);
+        let own = &settings.forwarder_metrics;
+        connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
         let lanes = self.lanes(&mut settings);
         self.stop_time(&settings);
         let aggregate = aggregate_of(&settings);
@@ -114,15 +115,12 @@ impl Check<'_> {
         Some(send_history::HistorySettings { directory, size_max, days_max })
     }
 
-    /// Marks the connection that sends the forwarder's own metrics.
-    fn forwarder_metrics(&mut self, settings: &Settings, connections: &mut [Connection], unread: &Unread) {
+    /// Looks for the connection that sends the forwarder's own metrics.
+    fn forwarder_metrics(&mut self, settings: &Settings, unread: &Unread) {
         const KEY: &str = "forwarder_metrics.connection";
         const AGE: &str = "forwarder_metrics.campaign_last_send_age";
         let name = &*settings.forwarder_metrics.connection;
-        if let Some(connection) = connections.iter_mut().find(|connection| *connection.name == *name) {
-            connection.forwarder_metrics = true;
-            connection.campaign_last_send_age = settings.forwarder_metrics.campaign_last_send_age;
-        } else if !name.is_empty() && !settings.connections.contains_key(name) && !unread.contains_key(name) {
+        if !name.is_empty() && !settings.connections.contains_key(name) && !unread.contains_key(name) {
             // A connection that exists and is wrong, or can't be read, has been reported.
             let known = settings.connections.keys().map(String::as_str);
             let reason = format!("is not the name of a connection{}", did_you_mean(nearest(name, known)));
@@ -239,14 +237,14 @@ impl Check<'_> {
         if text.is_empty() {
             return None;
         }
-        if looks_like_key(text) {
+        let path = self.folder(key).join(text);
+        if could_be_key(text, &path) {
             self.diagnostics.error(key, "has to be a path, and this looks like a key itself");
         } else if text.starts_with("~/") || text == "~" {
             self.diagnostics
                 .error(key, format!("{} begins with ~, which only shells know; write it out", quoted(text)));
         }
-        let path = self.folder(key).join(text);
-        if !["/", "./", "../"].iter().any(|start| text.starts_with(start)) {
+        if !is_written_as_path(text) {
             self.guessed.insert(path.clone());
         }
         Some(path)
@@ -272,15 +270,16 @@ impl Check<'_> {
     }
 
     pub(super) fn unusable_file(&mut self, key: &str, path: &Path, error: &FileError) {
-        // A key that was written in the place of its file has been reported by `path`.
-        if !looks_like_key(&path.to_string_lossy()) {
+        // A key that was written in the place of its file has been reported by `path`. What the path looks like says nothing of
+        // that: there may be a folder in it that is named by a hash.
+        if !self.diagnostics.has_error(key) {
             self.diagnostics.error(key, format!("{} {error}", path.display()));
         }
     }
 
     /// As [`Check::unusable_file`], for a file of a secret: people write the secret itself there.
     pub(super) fn unusable_secret(&mut self, key: &str, path: &Path, error: &FileError) {
-        if !self.guessed.contains(path) || path.exists() {
+        if !self.guessed.contains(path) || path.exists() || self.diagnostics.has_error(key) {
             return self.unusable_file(key, path, error);
         }
         let reason = format!(
@@ -349,6 +348,19 @@ impl Check<'_> {
     }
 }
 
+/// Whether nobody would begin a secret like this.
+fn is_written_as_path(text: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| text.starts_with(start))
+}
+
+/// Whether the text in the place of a path could be the key that should be in the file. What is there is none; nor is a folder on
+/// the way that is named by a hash, as a release by its commit.
+pub(super) fn could_be_key(text: &str, path: &Path) -> bool {
+    let own = Path::new(text).file_name().unwrap_or_default().to_string_lossy();
+    let is_named_so = looks_like_key(&own) || text.contains("-----BEGIN");
+    looks_like_key(text) && (is_named_so || !is_written_as_path(text)) && !path.exists()
+}
+
 /// What Datadog would change in a tag, or this program misread.
 fn wrong_tag(tag: &str) -> Option<&'static str> {
     if !tag.starts_with(char::is_alphabetic) {
@@ -368,7 +380,9 @@ fn wrong_tag(tag: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Config;
     use super::super::tests::{LEAST, assert_one, errors, parse, warnings};
+    use std::path::Path;
 
     #[test]
     fn a_stop_that_is_shorter_than_a_request_is_told() {
@@ -403,6 +417,35 @@ mod tests {
             ("users.canvas.costep.Send", "counted twice"),
         ] {
             assert_one(&warnings(&count(other)), &["events.count", other, said]);
+        }
+    }
+
+    #[test]
+    fn who_tells_of_the_forwarder_is_said_by_its_section_for_old_forms_too() {
+        const WRONG: &str = "siet = \"EU1\"\n";
+        let read = |own: &str, a: &str, b: &str| {
+            let of = |name: &str, more: &str| {
+                format!("[connections.{name}]\ndry_run = true\napp_group_ids = [\"{name}\"]\n{more}")
+            };
+            let text = format!("[forwarder_metrics]\n{own}\n{}{}", of("a", a), of("b", b));
+            Config::parse(&text, Path::new("/nowhere/a.toml"), &[]).unwrap().0
+        };
+        let before = read("connection = \"a\"", "", "").connections;
+        let tells = |mut config: Config| {
+            config.keep_old(&before);
+            assert_eq!(config.connections.active.len(), 2, "{:?}", config.connections);
+            let tells = config.connections.active.into_iter().filter(|one| one.forwarder_metrics);
+            tells.map(|one| (one.name.to_string(), one.campaign_last_send_age)).collect::<Vec<_>>()
+        };
+        for (own, a, b, expected) in [
+            ("connection = \"a\"", WRONG, "", Some(("a", false))),
+            ("connection = \"\"", WRONG, "", None),
+            ("connection = \"b\"", WRONG, "", Some(("b", false))),
+            ("connection = \"b\"", "", WRONG, Some(("b", false))),
+            ("connection = \"a\"\ncampaign_last_send_age = true", WRONG, "", Some(("a", true))),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(|(name, age)| (name.to_owned(), age)).collect();
+            assert_eq!(tells(read(own, a, b)), expected, "{own}");
         }
     }
 

@@ -175,6 +175,11 @@ impl Diagnostics {
         if self.errors.is_empty() { Ok((value, self.warnings)) } else { Err(self.into_error()) }
     }
 
+    /// Whether an error of just this key has been reported.
+    pub(super) fn has_error(&self, key: &str) -> bool {
+        self.errors.iter().any(|error| error.key == key)
+    }
+
     /// The errors so far.
     pub(super) fn errors(&self) -> &[Diagnostic] {
         &self.errors

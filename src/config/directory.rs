@@ -7,8 +7,9 @@ use ::config::Value;
 use serde_json::Value as Json;
 
 use super::Candidate;
+use super::check::could_be_key;
 use super::connections::{APP_GROUP_IDS, DIRECTORY};
-use super::diagnostic::{Diagnostics, looks_like_key};
+use super::diagnostic::Diagnostics;
 use super::files::{self, FileError};
 use super::schema::{Table, join};
 use super::sources::{self, merge};
@@ -50,13 +51,26 @@ fn app_groups_of_both(section: &Value, text: Option<&str>) -> Option<Vec<String>
     (!listed.is_empty()).then(|| [recovered, listed].concat())
 }
 
-/// Whether a source says which connections directory there is, or that there is none.
-pub(super) fn is_set(source: &Table) -> bool {
-    source.contains_key(DIRECTORY)
+/// The connections directory as it is written: in the environment, or else in the file. The environment is read twice: here only
+/// to find further files, whose diagnostics come first.
+pub(super) fn written(
+    diagnostics: &mut Diagnostics,
+    file: &Table,
+    env: &[(String, String)],
+    schema: &Json,
+) -> Option<String> {
+    let mut of_variables = Diagnostics::default();
+    let variables = sources::environment(&mut of_variables, env, schema);
+    // An empty variable wins, too.
+    if !variables.contains_key(DIRECTORY) {
+        return of(file);
+    }
+    diagnostics.came_from(DIRECTORY, of_variables.origin(DIRECTORY), false);
+    of(&variables)
 }
 
 /// The connections directory that a source names.
-pub(super) fn of(source: &Table) -> Option<String> {
+fn of(source: &Table) -> Option<String> {
     let directory = source.get(DIRECTORY)?.clone().into_string().ok()?;
     (!directory.is_empty()).then_some(directory)
 }
@@ -67,17 +81,18 @@ fn is_passed(path: &Path, file_name: &str) -> bool {
     file_name.starts_with('.') || path.extension().is_some_and(|extension| extension == "key")
 }
 
-/// Reads each `NAME.toml` of the connections directory; returns those that can't be used.
+/// Reads each `NAME.toml` of the connections directory; returns those that can't be used. `written` is how the configuration
+/// names it.
 pub(super) fn read(
     diagnostics: &mut Diagnostics,
-    directory: &Path,
+    (written, directory): (&str, &Path),
     candidate: Option<Candidate<'_>>,
     schema: &Json,
     merged: &mut Table,
 ) -> Unread {
     const KEY: &str = DIRECTORY;
     let mut unread = Unread::new();
-    if looks_like_key(&directory.to_string_lossy()) {
+    if could_be_key(written, directory) {
         let origin = diagnostics.origin(KEY).to_owned();
         diagnostics.unread_at(&origin, KEY, "has to be a path, and this looks like an API key");
         return unread;

@@ -36,12 +36,13 @@ const OPEN_ENDS: [&str; 5] = ["_id", "_file", ".file", "_location", ".location"]
 const KEY_FILES: [&str; 3] = ["ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"];
 
 /// Options of librdkafka that have keys of their own, or that would break a promise.
-const RESERVED_OPTIONS: [(&str, &str); 5] = [
+const RESERVED_OPTIONS: [(&str, &str); 6] = [
     ("bootstrap.servers", "write it as queue.kafka.brokers"),
     ("metadata.broker.list", "write it as queue.kafka.brokers"),
     ("group.id", "write it as queue.kafka.group_id"),
     ("enable.auto.commit", "leave it out: offsets are committed once sends have their outcome"),
     ("enable.auto.offset.store", "leave it out: offsets are committed once sends have their outcome"),
+    ("enable.partition.eof", "leave it out: where a partition ends is read from its statistics"),
 ];
 
 /// The option of librdkafka for the interval of its statistics, and its range in milliseconds.
@@ -54,21 +55,23 @@ impl Check<'_> {
         &mut self,
         raw: &BTreeMap<String, SecretText>,
     ) -> BTreeMap<String, SecretText> {
-        for (name, SecretText(value)) in raw {
-            let key = join(OPTIONS, name);
-            if let Some((_, advice)) = RESERVED_OPTIONS.iter().find(|(reserved, _)| reserved == name) {
-                self.diagnostics.error(&key, format!("can't be set here; {advice}"));
-            }
-            let is_rare = |value: &str| {
-                value.trim().parse().is_ok_and(|number| !STATISTICS_MILLISECONDS.contains(&number))
-            };
-            if name == STATISTICS_OPTION && is_rare(value) {
-                let reason = "has to be 1 to 10000: the lag, what is lost, and the end of a run with --once are read from \
-                              these statistics";
-                self.diagnostics.error(&key, reason);
+        for name in raw.keys() {
+            if let Some((_, advice)) =
+                RESERVED_OPTIONS.iter().find(|(reserved, _)| *reserved == option_of(name))
+            {
+                self.diagnostics.error(&join(OPTIONS, name), format!("can't be set here; {advice}"));
             }
         }
         let mut options = self.options_from_files(OPTIONS, &SECRET_WORDS, raw);
+        let is_rare =
+            |value: &str| value.trim().parse().is_ok_and(|number| !STATISTICS_MILLISECONDS.contains(&number));
+        if options.get(STATISTICS_OPTION).is_some_and(|SecretText(value)| is_rare(value)) {
+            let reason = "has to be 1 to 10000: the lag, what is lost, and the end of a run with --once are read from these \
+                          statistics";
+            for name in raw.keys().filter(|name| option_of(name) == STATISTICS_OPTION) {
+                self.diagnostics.error(&join(OPTIONS, name), reason);
+            }
+        }
         for (name, SecretText(value)) in options.iter_mut().filter(|(name, value)| is_path(name, &value.0)) {
             let key = join(OPTIONS, name);
             let Some(path) = self.path(&key, value) else { continue };
@@ -119,6 +122,11 @@ impl Check<'_> {
         }
         options
     }
+}
+
+/// The option that a name is about, whether its value or the path of a file is written beside it.
+fn option_of(name: &str) -> &str {
+    name.strip_suffix(FILE_SUFFIX).unwrap_or(name)
 }
 
 /// By its name, which stores take in any case, or by its value: a URL with a user.
@@ -184,6 +192,23 @@ mod tests {
             assert!(error.contains("statistics.interval.ms") && error.contains("1 to 10000"), "{error}");
         }
         with("200").unwrap();
+    }
+
+    #[test]
+    fn an_option_that_is_refused_is_refused_from_a_file_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let with = |name: &str, value: &str| {
+            fs::write(folder.path().join("value"), value).unwrap();
+            let text = format!("[queue.kafka.options]\n\"{name}.file\" = \"./value\"\n{LEAST}");
+            Config::parse(&text, &folder.path().join("a.toml"), &[])
+        };
+        let reserved = super::RESERVED_OPTIONS.iter().map(|(name, _)| (*name, "x", "can't be set here"));
+        for (name, value, part) in reserved.chain([(super::STATISTICS_OPTION, "0", "1 to 10000")]) {
+            let error = with(name, value).unwrap_err().to_string();
+            assert!(error.contains(&format!("options.\"{name}.file\"")) && error.contains(part), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+        with(super::STATISTICS_OPTION, "200\n").unwrap();
     }
 
     #[test]

@@ -10,6 +10,9 @@ use super::values::Size;
 use super::{Config, QueueConfig, QueueKind};
 use crate::{admin, push};
 
+/// The key of the URLs beside `queue.storage.url`.
+const SOURCES: &str = "queue.storage.sources";
+
 /// The length of the longest event of Braze: 900 KB.
 const EVENT_BYTES_MAX: u64 = 900_000;
 
@@ -46,8 +49,22 @@ impl Check<'_> {
                 places.iter().enumerate().find(|(of, other)| *of != at && place.starts_with(*other))
             {
                 let reason = format!("lies within {}, so that its events would be counted twice", other.1);
-                self.diagnostics.refuse("queue.storage.sources", place, &reason);
+                self.diagnostics.refuse(SOURCES, place, &reason);
             }
+        }
+    }
+
+    /// A place in a bucket, and the app group of its events that don't say theirs; empty: none.
+    fn storage_source(&mut self, key: &str, url: &str, app_group: &str) {
+        if let Some(reason) = event_queues::storage::StorageSource::refusal(url) {
+            self.diagnostics.error(key, reason);
+        } else if !url.contains("://") {
+            let reason =
+                "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
+            self.diagnostics.refuse(key, url, reason);
+        }
+        if !app_group.is_empty() {
+            self.app_group_id(key, app_group);
         }
     }
 
@@ -62,14 +79,8 @@ impl Check<'_> {
         let one = (!storage.url.is_empty()).then(|| (&*storage.url, ""));
         let more = storage.sources.iter().map(|(url, app_group)| (url.trim(), app_group.trim()));
         let sources: Vec<_> = one.into_iter().chain(more).collect();
-        for (url, _) in &sources {
-            if let Some(reason) = event_queues::storage::StorageSource::refusal(url) {
-                self.diagnostics.error(URL, reason);
-            } else if !url.contains("://") {
-                let reason =
-                    "is not a URL: write s3://BUCKET/PREFIX/, gs://…, az://CONTAINER/… or file:///DIRECTORY/";
-                self.diagnostics.refuse(URL, url, reason);
-            }
+        for (at, (url, app_group)) in sources.iter().enumerate() {
+            self.storage_source(if one.is_some() && at == 0 { URL } else { SOURCES }, url, app_group);
         }
         let places = sources.iter().map(|(url, _)| *url).filter(|url| !url.contains(['?', '#']));
         self.ensure_apart(&places.map(|url| format!("{}/", url.trim_end_matches('/'))).collect::<Vec<_>>());
@@ -291,7 +302,7 @@ fn trimmed(texts: &mut [String]) -> Vec<Box<str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{LEAST, PLANTED, assert_one, errors};
+    use super::super::tests::{LEAST, PLANTED, assert_one, errors, warnings};
     use super::super::{Config, ConfigError, Warning, changes_needing_restart, describe};
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -329,6 +340,31 @@ mod tests {
             let text = format!("{LEAST}{section}\n{key} = \"./missing\"");
             let error = told(&text);
             assert!(error.contains("missing does not exist"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_place_in_a_bucket_is_looked_at_with_its_app_group_and_told_by_its_own_key() {
+        const ID: &str = "5f3e8f0a-1234-4cde-9abc-0123456789ab";
+        let with = |url: &str, source: &str, app_group: &str| {
+            let storage =
+                format!("[queue.storage]\nurl = \"{url}\"\n[queue.storage.sources]\n\"{source}\" = ");
+            format!("{storage}\"{app_group}\"\n{LEAST}")
+        };
+        for (url, source, app_group, parts) in [
+            ("file:///a/", "bucket/x", "", &["queue.storage.sources: \"bucket/x\" is not a URL"][..]),
+            ("file:///a/", "file:///b/?x=1", "", &["queue.storage.sources: "]),
+            ("bucket/x", "file:///a/", "", &["queue.storage.url: \"bucket/x\" is not a URL"]),
+            ("", "bucket/x", "", &["queue.storage.sources: \"bucket/x\" is not a URL"]),
+            ("", "file:///b/", "{ID}", &["queue.storage.sources: \"{", "stands in brackets"]),
+            ("", "file:///b/", "'ID'", &["queue.storage.sources: \"'", "quotation marks"]),
+        ] {
+            assert_one(&errors(&with(url, source, &app_group.replace("ID", ID))), parts);
+        }
+        let doubted = warnings(&with("", "file:///b/", &ID.replace('-', "")));
+        assert_one(&doubted, &["queue.storage.sources", "not its dashes"]);
+        for right in [ID, "", " "] {
+            assert_eq!(warnings(&with("", "file:///b/", right)), Vec::<String>::new());
         }
     }
 

@@ -186,11 +186,12 @@ pub(super) struct Kafka {
     pub oauth_token_file: String,
     /// Handed to librdkafka as they are: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), fetch sizes. A name with .file at its end
     /// is the path of a file that holds the value. In environment variables, _ stands for the dots:
-    /// BRAZE_DATADOG__QUEUE__KAFKA__OPTIONS__SASL_PASSWORD. What is set here unless you do: auto.offset.reset = earliest,
-    /// partition.assignment.strategy = cooperative-sticky, queued.max.messages.kbytes = 65536 (bytes fetched ahead),
-    /// fetch.queue.backoff.ms = 50, fetch.max.bytes = 16777216, statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000,
-    /// reconnect.backoff.ms = 1000, ssl.ca.location = probe (the system's CAs, or where they are set those of SSL_CERT_FILE and
-    /// SSL_CERT_DIR).
+    /// BRAZE_DATADOG__QUEUE__KAFKA__OPTIONS__SASL_PASSWORD. What is set here unless you do: client.id = braze-datadog (a broker's
+    /// quotas and logs go by it), auto.offset.reset = earliest, partition.assignment.strategy = cooperative-sticky,
+    /// queued.max.messages.kbytes = 65536 (bytes fetched ahead), fetch.queue.backoff.ms = 50, fetch.max.bytes = 16777216,
+    /// statistics.interval.ms = 5000, topic.metadata.refresh.interval.ms = 30000, socket.keepalive.enable = true,
+    /// reconnect.backoff.ms = 1000, allow.auto.create.topics = false, ssl.ca.location = probe (the system's CAs, or where they are
+    /// set those of SSL_CERT_FILE and SSL_CERT_DIR).
     #[schemars(extend("x-secret" = true, "x-example" = OPTIONS_EXAMPLE))]
     #[schemars(extend("additionalProperties" = {"type": ["string", "integer", "boolean"]}))]
     pub options: BTreeMap<String, SecretText>,

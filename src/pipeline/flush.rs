@@ -34,7 +34,7 @@ pub(super) struct FlushJob {
     pub(super) cuts: Vec<oneshot::Receiver<Aggregator>>,
     /// Nothing was delivered since the last one: there are only heartbeats.
     pub(super) is_idle: bool,
-    /// When it was cut, in Unix seconds: the time of its heartbeats.
+    /// The time of its heartbeats and own points, in Unix seconds: the first of the bucket in which it was cut.
     pub(super) time: u64,
     /// The state of the process, for a connection with own metrics.
     pub(super) state: Option<ProcessState>,

@@ -84,7 +84,7 @@ pub struct ForwarderPoint {
     pub metric: &'static str,
     /// Sorted, each once.
     pub tags: Vec<Box<str>>,
-    /// When it was made, in Unix seconds.
+    /// The first second of the bucket in which it was made, in Unix seconds.
     pub time: u32,
     /// Its value.
     pub value: u64,

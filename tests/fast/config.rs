@@ -83,6 +83,35 @@ fn the_sentence_of_a_site_names_all_sites() {
     }
 }
 
+/// The options in a list of the client's code, each with its value.
+fn options_in(list: &str) -> Vec<(&'static str, &'static str)> {
+    const SETUP: &str = include_str!("../../crates/event-queues/src/kafka/client/setup.rs");
+    let (_, list) = SETUP.split_once(&format!("const {list}: ")).unwrap();
+    let lines = list.split_once("];").unwrap().0.lines();
+    let option = |line: &'static str| {
+        let line = line.trim().strip_prefix("(\"")?.strip_suffix("\"),")?;
+        line.split_once("\", \"")
+    };
+    lines.filter_map(option).collect()
+}
+
+#[test]
+fn what_is_set_of_kafkas_client_is_said_and_what_can_not_be_set_is_refused() {
+    let schema = Config::schema();
+    let options = &schema["properties"]["queue"]["properties"]["kafka"]["properties"]["options"];
+    let sentence = options["description"].as_str().unwrap().replace('\n', " ");
+    let (defaults, fixed) = (options_in("DEFAULTS"), options_in("FIXED"));
+    assert!(defaults.len() >= 10 && fixed.len() >= 3, "{defaults:?} {fixed:?}");
+    for (name, value) in defaults {
+        assert!(sentence.contains(&format!("{name} = {value}")), "{name} = {value} is not in: {sentence}");
+    }
+    for (name, _) in fixed {
+        let text = format!("[queue.kafka.options]\n\"{name}\" = \"true\"\n[connections.a]\ndry_run = true\n");
+        let error = Config::parse(&text, Path::new("/nowhere/a.toml"), &[]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains("can't be set here"), "{error}");
+    }
+}
+
 #[test]
 fn the_reference_file_has_every_key_with_its_default_and_no_other() {
     let mut expected = defaults(&Config::schema());

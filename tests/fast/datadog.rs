@@ -435,6 +435,51 @@ fn a_monitor_on_what_is_due_is_quiet_until_then_and_tells_of_few_and_of_nothing(
 }
 
 #[test]
+fn a_window_that_is_too_short_for_the_flushes_or_for_braze_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.toml");
+    let said = |interval: &str, arguments: &[&str]| {
+        let own = "[forwarder_metrics]\nconnection = \"acme\"\n[connections.acme]\ndry_run = true\nheartbeat = true\n";
+        fs::write(&path, format!("[flush]\ninterval = \"{interval}\"\n{own}")).unwrap();
+        printed(&[arguments, &["--config", path.to_str().unwrap()]].concat()).1
+    };
+    let (sends, own) = ("--window is shorter than two flushes (1200s)", "shorter than three flushes (1800s)");
+    let step = ["--step-id", "s1"];
+    for (arguments, part) in [
+        (&["--every", "step", "--max", "5"][..], sends),
+        (&["--every", "step", "--rise", "5"], sends),
+        (&["--every", "step", "--factor", "5"], sends),
+        (&[&step[..], &["--min", "5"]].concat(), sends),
+        (&["--heartbeat"], own),
+        (&["--forwarder", "ready"], own),
+        (&["--forwarder", "drops"], own),
+        (&["--forwarder", "queue"], own),
+    ] {
+        for window in ["1m", "5m"] {
+            let told = said("10m", &[arguments, &["--window", window]].concat());
+            assert!(told.contains(part) && told.lines().count() == 1, "{arguments:?}: {told}");
+        }
+        for interval in ["10s", "10m"] {
+            assert_eq!(
+                said(interval, arguments),
+                "",
+                "{arguments:?}: the default is long enough for {interval}"
+            );
+        }
+    }
+    // Whatever the flushes are.
+    for condition in [["--max", "5"], ["--rise", "5"], ["--factor", "5"]] {
+        let with = |window| said("10s", &[&step[..], &condition, &["--window", window]].concat());
+        assert!(with("29m").contains("Braze may be late") && with("29m").contains("30 minutes"));
+        assert_eq!(with("30m"), "");
+    }
+    let few = [&step[..], &["--min", "5", "--window", "1m"]].concat();
+    assert_eq!(said("10s", &few), "", "it looks half an hour later");
+    let since = [&step[..], &["--expect", "daily 11:00 UTC", "--since", "5m"]].concat();
+    assert!(said("10m", &since).contains("--since is shorter than two flushes"));
+}
+
+#[test]
 fn a_due_time_that_can_not_be_is_refused_with_what_to_write() {
     let cases: [(&[&str], &[&str]); 12] = [
         (

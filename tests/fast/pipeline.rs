@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use braze_datadog::connection::Connection;
+use braze_datadog::pipeline::forwarder_metrics::{ProcessProbe, ProcessState, READY};
+use braze_datadog::pipeline::heartbeat;
 use braze_datadog::pipeline::{Ended, Pipeline, PipelineCommand, PipelineSettings};
 use datadog_points::ApiKey;
 use datadog_points::outcome::FailureReason;
@@ -251,6 +253,23 @@ async fn a_flush_makes_one_point_per_series_however_many_lanes_counted_it() {
         let payloads = rig.intake.series(name);
         assert_eq!((payloads.len(), payloads[0].len()), (1, 1));
         assert_eq!(payloads[0][0]["points"], serde_json::json!([[NOW, [1000]]]));
+    }
+}
+
+/// Or the minimum over several forwarders would be that of one of them, in turn.
+#[tokio::test]
+async fn own_points_have_the_first_second_of_their_interval_whenever_a_forwarder_flushes() {
+    for phase in [5, 35, 59] {
+        let teller = Connection { heartbeat: true, forwarder_metrics: true, ..connection("a", &["even"]) };
+        let mut rig = Rig::new(flushing_every(Duration::from_mins(1)), vec![teller, connection("b", &[])]);
+        rig.pipeline.probe(ProcessProbe::new(ProcessState::default));
+        rig.now.store(NOW + phase, Ordering::Relaxed);
+        rig.run(&mut FakeQueue::new(bodies(1))).await;
+        let series = rig.intake.series("a").concat();
+        for metric in [READY, heartbeat::METRIC, "braze.messaging.sent"] {
+            let one = series.iter().find(|series| series["metric"] == metric).expect(metric);
+            assert_eq!(one["points"][0][0], NOW, "{metric}, {phase} seconds later");
+        }
     }
 }
 

@@ -45,6 +45,14 @@ pub struct AggregateSettings {
     pub series_max_total: usize,
 }
 
+impl AggregateSettings {
+    /// The width of a time bucket, which begins at a multiple of it: the buckets of all forwarders with the same interval are
+    /// the same.
+    pub fn bucket_seconds(&self) -> u64 {
+        self.flush_interval.as_secs().max(1)
+    }
+}
+
 /// Which time a send is counted under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timestamp {

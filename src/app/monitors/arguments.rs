@@ -75,8 +75,8 @@ pub(in crate::app) struct MonitorsArguments {
     #[arg(long, help_heading = "What is watched")]
     pub(super) heartbeat: bool,
     /// Watch what the forwarder tells of itself (`[forwarder_metrics]`): that it takes no events all through --window [default:
-    /// 5m or three flushes]; or sends that it drops, with --max [default: 0] as many in --window [default: 10m] as nobody is
-    /// woken for; or events that wait in its queue, with --max [default: 100000] exceeded all through --window [default: 30m]; or
+    /// 5m or three flushes]; or sends that it drops, with --max [default: 0] as many in --window [default: 10m or three
+    /// flushes] as nobody is woken for; or events that wait in its queue, with --max [default: 100000] exceeded all through --window [default: 30m]; or
     /// seconds behind its bucket, with --max [default: 1800] likewise; or that its configuration, or that of a connection, is
     /// refused all through --window [default: 5m or three flushes]
     #[arg(long, value_name = "WHAT", help_heading = "What is watched")]

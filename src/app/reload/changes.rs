@@ -2,7 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::connection::Connection;
+use crate::connection::{Connection, ConnectionSet};
+use crate::reconcile::ReconcileSettings;
+
+/// Whether a part of the configuration is refused: a connection, or only what is compared with Braze.
+pub(super) fn is_any_refused(connections: &ConnectionSet, reconcile: &ReconcileSettings) -> bool {
+    !connections.refused.is_empty() || !reconcile.refused.is_empty()
+}
 
 /// The changes of a reload, by connection name; empty: no change to report.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 use super::super::Config;
-use super::super::tests::{LEAST, assert_one};
+use super::super::tests::{LEAST, PLANTED, assert_one};
 use super::*;
 use crate::reconcile::RefusedWorkspace;
 use std::fs;
@@ -63,6 +63,27 @@ fn the_environment_can_name_the_directory() {
     let (config, _) = Config::parse(&text, Path::new("/nowhere/a.toml"), &env).unwrap();
     assert_eq!(config.connections.active.len(), 2);
     assert_eq!(config.connections_directory.as_deref(), Some(folder.path()));
+}
+
+#[test]
+fn what_is_wrong_with_the_directory_is_told_of_the_variable_that_names_it() {
+    const VARIABLE: &str = "environment variable BRAZE_DATADOG__Connections_directory";
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("README"), "").unwrap();
+    let with = |path: &str| {
+        let env = [("BRAZE_DATADOG__Connections_directory".to_owned(), path.to_owned())];
+        let text = format!("connections_directory = \"/nowhere/d\"\n{LEAST}");
+        Config::parse(&text, Path::new("/nowhere/a.toml"), &env)
+    };
+    for (path, part) in [("/nowhere/e", "/nowhere/e does not exist"), (PLANTED, "looks like an API key")] {
+        let error = with(path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{VARIABLE}: connections_directory: ")), "{error}");
+        assert!(error.contains(part) && error.lines().count() == 1, "{error}");
+    }
+    let (_, warnings) = with(&folder.path().display().to_string()).unwrap();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert_eq!(warning.origin, VARIABLE);
+    assert!(warning.reason.contains("README is ignored"), "{warning}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct Window {
 impl Window {
     /// The window that follows from the settings.
     pub fn new(settings: &AggregateSettings) -> Self {
-        let bucket_seconds = settings.flush_interval.as_secs().max(1);
+        let bucket_seconds = settings.bucket_seconds();
         let seconds = |milliseconds: u128| u64::try_from(milliseconds.div_ceil(1000)).unwrap_or(u64::MAX);
         let request = settings.flush_timeout.as_millis();
         Self {
