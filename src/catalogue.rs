@@ -64,7 +64,7 @@ pub struct LastOutcome {
     /// Whether its connection was a dry run then.
     pub is_dry_run: bool,
     /// Whether its connection has another key or URL since.
-    pub is_redirected: bool,
+    pub is_retargeted: bool,
     /// When, in Unix seconds.
     pub at: u64,
 }
@@ -136,7 +136,7 @@ pub struct Catalogue {
 enum News {
     Settled(Tracked, LastOutcome),
     /// Connections, by name, that have another key or URL.
-    Redirected(BTreeSet<Box<str>>),
+    Retargeted(BTreeSet<Box<str>>),
 }
 
 /// The places of a cut's series in the index, by number.
@@ -248,14 +248,14 @@ impl Catalogue {
     }
 
     /// Notes that these connections have another key or URL: what the outcomes so far say, they say of the one before.
-    pub fn redirect<'n>(&self, connections: impl Iterator<Item = &'n str>) {
+    pub fn retarget<'n>(&self, connections: impl Iterator<Item = &'n str>) {
         let connections: BTreeSet<Box<str>> = connections.map(Into::into).collect();
         let mut news = lock(&self.news);
         match news.last_mut() {
             // However many reloads there are without a flush, each name is in it once.
-            Some(News::Redirected(known)) => known.extend(connections),
+            Some(News::Retargeted(known)) => known.extend(connections),
             _ if connections.is_empty() => {}
-            _ => news.push(News::Redirected(connections)),
+            _ => news.push(News::Retargeted(connections)),
         }
     }
 
@@ -309,7 +309,7 @@ impl Catalogue {
                 News::Settled(request, outcome) => {
                     request.places.into_iter().for_each(|place| index.settle(place, outcome));
                 }
-                News::Redirected(connections) => index.redirect(&connections),
+                News::Retargeted(connections) => index.retarget(&connections),
             }
         }
         index

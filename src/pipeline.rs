@@ -144,7 +144,7 @@ impl<I: Intake> Pipeline<I> {
         clock: Clock,
     ) -> Result<Self, PipelineError> {
         let connections = ConnectionTable::new(connections);
-        connections.names().for_each(|name| stats.introduce(name));
+        connections.names().for_each(|name| stats.add_connection(name));
         let plan = Arc::new(connections.plan(layout));
         let lanes = Lanes::start(&settings.lanes, &plan, &stats, &clock)?;
         let catalogue = Arc::new(Catalogue::default());
@@ -346,12 +346,12 @@ impl<I: Intake> Pipeline<I> {
         if let Some((connections, layout, in_force)) = run.reload.take() {
             let before = self.connections.snapshot();
             self.connections.update(connections);
-            self.connections.redirected(&before).for_each(|name| self.stats.redirect(name));
-            self.catalogue.redirect(self.connections.redirected(&before));
+            self.connections.retargeted(&before).for_each(|name| self.stats.mark_retargeted(name));
+            self.catalogue.retarget(self.connections.retargeted(&before));
             let plan = Arc::new(self.connections.plan(layout));
             let receivers = self.connections.receivers_of(before, &plan.router);
             self.cut_for(run, receivers).await?;
-            self.connections.names().for_each(|name| self.stats.introduce(name));
+            self.connections.names().for_each(|name| self.stats.add_connection(name));
             self.lanes.replan(&plan).await?;
             // Whoever has asked may have given up.
             let _given_up = in_force.send(());

@@ -12,8 +12,8 @@ use braze_events::{Decoded, Field, SEND_TYPES, SendEvent};
 use datadog_points::payload::PayloadLimits;
 use event_queues::{Framing, Origin};
 use foldhash::fast::RandomState;
-use send_counts::aggregate::keyed::Keyed;
 use send_counts::aggregate::names::KnownNames;
+use send_counts::aggregate::prepared::PreparedSends;
 use send_counts::aggregate::tags::{self, Layout, Names, Tag};
 use send_counts::aggregate::{self, Aggregator, Timestamp};
 use send_counts::dedup::{self, Dedup, IdHasher, OwnedId};
@@ -103,26 +103,26 @@ pub(crate) fn decode(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
 pub(crate) fn decode_and_record(lines: &[u8], sends: u64) -> Result<Cost, Box<dyn Error>> {
     let watch = Watch::thread()?;
     let mut aggregator = Aggregator::new(layout(), &aggregate(), RandomState::default());
-    let (mut keyed, mut waiting) = (Keyed::default(), 0);
+    let (mut prepared, mut waiting) = (PreparedSends::default(), 0);
     let events = decoded(lines, |decoded| {
         if let Decoded::Send(event) = decoded {
-            aggregator.key(&mut keyed, ConnectionId(0), &event, "email", NOW, NOW);
+            aggregator.prepare(&mut prepared, ConnectionId(0), &event, "email", NOW, NOW);
             waiting += 1;
             if waiting == GROUP {
-                settle(&mut aggregator, &mut keyed, std::mem::take(&mut waiting));
+                settle(&mut aggregator, &mut prepared, std::mem::take(&mut waiting));
             }
         }
     });
-    settle(&mut aggregator, &mut keyed, waiting);
+    settle(&mut aggregator, &mut prepared, waiting);
     let cost = watch.cost(events)?;
     assert_eq!(aggregator.sends(), sends, "every send is counted");
     Ok(cost)
 }
 
-fn settle(aggregator: &mut Aggregator, keyed: &mut Keyed, sends: usize) {
-    aggregator.touch(keyed);
-    (0..sends).for_each(|number| aggregator.count(keyed, number));
-    keyed.clear();
+fn settle(aggregator: &mut Aggregator, prepared: &mut PreparedSends, sends: usize) {
+    aggregator.prefetch(prepared);
+    (0..sends).for_each(|number| aggregator.count(prepared, number));
+    prepared.clear();
 }
 
 /// Event ids, a million of them.
@@ -148,8 +148,8 @@ pub(crate) fn dedup(ids: &[Box<[u8]>]) -> Result<Cost, Box<dyn Error>> {
     // A lane's group of sends, divided over the shards.
     for ids in ids.chunks(GROUP / 8) {
         group.extend(ids.iter().map(|id| OwnedId::new(hasher.hash(id), Some(ConnectionId(0)))));
-        dedup.touch(group.iter().copied());
-        new += group.drain(..).filter(|id| dedup.is_new(*id, 0)).count();
+        dedup.prefetch(group.iter().copied());
+        new += group.drain(..).filter(|id| dedup.insert(*id, 0)).count();
     }
     let cost = watch.cost(ids.len() as u64)?;
     assert_eq!(new, ids.len(), "no id is taken for another");

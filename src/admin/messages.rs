@@ -23,7 +23,7 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
     let site = &connection.site.name;
     let failed = |words: String| (FlowState::Trouble, format!("{words} ({ago} ago)"));
     match books.last_dropped {
-        Some(_) if books.is_redirected => {
+        Some(_) if books.is_retargeted => {
             (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were dropped {ago} ago"))
         }
         Some(DropReason::Failed(FailureReason::Connect)) if blames_proxy(last) => {
@@ -43,7 +43,7 @@ pub fn connection(books: &ConnectionBooks, connection: &Connection, now: u64) ->
         None if books.last_is_printed => {
             (FlowState::Quiet, format!("nothing was sent since the dry run, which printed {ago} ago"))
         }
-        None if books.is_redirected => {
+        None if books.is_retargeted => {
             (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were accepted {ago} ago"))
         }
         None => (FlowState::Flowing, format!("accepted {ago} ago")),

@@ -121,7 +121,7 @@ fn told(
         None if last.is_printed() && to.is_dry_run => {
             quiet(format!("dry run: printed, not sent{}", accepted()))
         }
-        _ if last.is_redirected => {
+        _ if last.is_retargeted => {
             quiet(format!("{}; sends before that were {} {when} ago", messages::NOT_SINCE, fate(last)))
         }
         Some(reason) if to.is_dry_run && !last.is_dry_run => {

@@ -270,7 +270,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn books() -> Books {
         let stats = Stats::new();
-        stats.introduce("acme");
+        stats.add_connection("acme");
         stats.book(&Tally {
             received: 7,
             duplicate: 1,
@@ -285,8 +285,8 @@ pub(super) mod tests {
             counted: vec![("acme".into(), 3)],
             dropped: [(("acme".into(), DropReason::Late), 1)].into(),
         });
-        stats.settle("acme", 2, None, "accepted", 5);
-        stats.payload(300);
+        stats.book_outcome("acme", 2, None, "accepted", 5);
+        stats.book_payload(300);
         stats.snapshot()
     }
 

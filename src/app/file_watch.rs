@@ -102,7 +102,7 @@ struct Debounce {
 
 impl Debounce {
     /// Takes the present stamps; returns whether the files are to be read.
-    fn is_due(&mut self, now: Stamps) -> bool {
+    fn update(&mut self, now: Stamps) -> bool {
         let is_news = self.told.as_ref() != Some(&now);
         self.unsettled = if is_news { self.unsettled + 1 } else { 0 };
         let is_due = is_news && (self.seen == now || self.unsettled > UNSETTLED_MAX);
@@ -136,7 +136,7 @@ impl Looks {
     /// Takes the present stamps; `are_refused`: as they were read last.
     fn news(&mut self, now: Stamps, are_refused: bool) -> Option<FileNews> {
         self.quiet += 1;
-        let news = if self.debounce.is_due(now) {
+        let news = if self.debounce.update(now) {
             FileNews::Changed
         } else if are_refused && self.quiet >= REFUSED_AGAIN {
             FileNews::RefusedBefore
@@ -198,7 +198,7 @@ impl FileWatch {
     }
 
     /// Notes whether the files, or some of them, were refused: then they are read again once a minute.
-    pub(super) fn are_refused(&self, are_refused: bool) {
+    pub(super) fn set_refused(&self, are_refused: bool) {
         self.shared.are_refused.store(are_refused, Ordering::Relaxed);
     }
 
@@ -224,7 +224,7 @@ mod tests {
 
     /// The notifications for each state of the files.
     fn told(debounce: &mut Debounce, watched: &WatchedFiles) -> [bool; 3] {
-        [0; 3].map(|_| debounce.is_due(watched.look()))
+        [0; 3].map(|_| debounce.update(watched.look()))
     }
 
     #[test]
@@ -278,11 +278,11 @@ mod tests {
             )])
         };
         let mut debounce = Debounce::default();
-        assert!((0..9).all(|size| !debounce.is_due(stamps(size))));
-        assert!(debounce.is_due(stamps(8)));
-        assert!(!debounce.is_due(stamps(8)));
+        assert!((0..9).all(|size| !debounce.update(stamps(size))));
+        assert!(debounce.update(stamps(8)));
+        assert!(!debounce.update(stamps(8)));
         // One that never rests is read all the same.
-        assert_eq!((9..40).filter(|size| debounce.is_due(stamps(*size))).count(), 2);
+        assert_eq!((9..40).filter(|size| debounce.update(stamps(*size))).count(), 2);
     }
 
     #[test]

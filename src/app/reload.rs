@@ -244,7 +244,7 @@ impl Reloader {
     pub(super) async fn reload(&mut self, trigger: Trigger) {
         let outcome = self.take_over(trigger).await.unwrap_or_else(ReloadOutcome::refused_whole);
         let is_refused = outcome.is_refused() || is_any_refused(&self.connections.borrow(), &self.reconcile);
-        self.files.are_refused(is_refused);
+        self.files.set_refused(is_refused);
         let (is_known, was_refused) = {
             let last = self.last_reload.borrow();
             (last.knows(trigger, &outcome), last.is_refused())

@@ -224,14 +224,14 @@ impl SearchIndex {
     }
 
     /// Marks the outcomes of these connections' series as those of another key or URL.
-    pub(super) fn redirect(&mut self, names: &BTreeSet<Box<str>>) {
+    pub(super) fn retarget(&mut self, names: &BTreeSet<Box<str>>) {
         let is_meant: Vec<bool> = self.connections.iter().map(|name| names.contains(name)).collect();
         for (_, entry) in &mut self.entries {
             let number = tags::connection_of(&entry.key).index();
             if let Some(outcome) = &mut entry.outcome
                 && is_meant.get(number) == Some(&true)
             {
-                outcome.is_redirected = true;
+                outcome.is_retargeted = true;
             }
         }
     }

@@ -45,7 +45,7 @@ fn note(catalogue: &Catalogue, cut: &Aggregator, now: u64) -> NotedSeries {
 
 /// An outcome that is no dry run's.
 fn outcome(dropped: Option<DropReason>, at: u64) -> LastOutcome {
-    LastOutcome { dropped, is_dry_run: false, is_redirected: false, at }
+    LastOutcome { dropped, is_dry_run: false, is_retargeted: false, at }
 }
 
 fn landing(outcome: LastOutcome) -> RequestFate {
@@ -114,14 +114,14 @@ fn an_outcome_is_marked_once_its_connection_has_another_key_and_the_next_one_is_
     let catalogue = Catalogue::default();
     let cut = cut(&layout(&[]), &[(WEEKLY, 1, NOW), (STEP, 1, NOW)]);
     let noted = note(&catalogue, &cut, NOW);
-    let is_marked = |query| catalogue.search(query).found[0].outcome.map(|outcome| outcome.is_redirected);
-    catalogue.redirect(["acme"].into_iter());
+    let is_marked = |query| catalogue.search(query).found[0].outcome.map(|outcome| outcome.is_retargeted);
+    catalogue.retarget(["acme"].into_iter());
     catalogue.settle(noted.track(&[0]), landing(outcome(None, NOW)));
     assert_eq!((is_marked("weekly"), is_marked("welcome")), (Some(false), None));
-    catalogue.redirect(["other"].into_iter());
+    catalogue.retarget(["other"].into_iter());
     assert_eq!(is_marked("weekly"), Some(false));
     for _ in 0..3 {
-        catalogue.redirect(["acme"].into_iter());
+        catalogue.retarget(["acme"].into_iter());
     }
     assert_eq!(lock(&catalogue.news).len(), 1);
     assert_eq!((is_marked("weekly"), is_marked("welcome")), (Some(true), None));

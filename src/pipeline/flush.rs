@@ -152,7 +152,7 @@ impl FlushThread {
     fn book(&self, by_connection: &[(ConnectionId, Vec<u32>)], connections: &[Arc<Connection>]) {
         let sizes = by_connection.iter();
         let sizes = sizes.filter_map(|(id, numbers)| Some((connections.get(id.index())?, numbers.len())));
-        self.stats.series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
+        self.stats.set_series(sizes.map(|(connection, series)| (&*connection.name, series as u64)));
     }
 
     /// The forwarder's own metrics, if a connection gets them.

@@ -255,7 +255,7 @@ mod tests {
     fn drop_sends(stats: &Stats, name: &str, sends: u64) {
         let counted = vec![(name.into(), sends)];
         stats.book(&Tally { received: sends, counted, ..Tally::default() });
-        assert!(stats.settle(name, sends, Some(DropReason::Failed(FailureReason::Timeout)), "", 0));
+        assert!(stats.book_outcome(name, sends, Some(DropReason::Failed(FailureReason::Timeout)), "", 0));
     }
 
     /// Values by metric and tags, without the version.
@@ -277,7 +277,7 @@ mod tests {
     fn each_drop_is_told_once_and_what_waits_each_time() {
         let (stats, mut metrics) = (Stats::new(), ForwarderMetrics::new());
         drop_sends(&stats, "acme", 3);
-        stats.flush(Duration::from_millis(250));
+        stats.book_flush(Duration::from_millis(250));
         let process = Some(ProcessState {
             queue_depth: 9,
             queue_waiting: 5,

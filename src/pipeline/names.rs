@@ -68,7 +68,7 @@ impl NameTracker {
     pub(super) fn tell(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
         let Some(found) = self.collapse.follow(&mut self.known) else { return };
         // Before it is logged: who has read the line sees what it says in the metrics, too.
-        stats.collapsing(found.iter().filter_map(|(id, collapsing)| {
+        stats.set_collapsing(found.iter().filter_map(|(id, collapsing)| {
             let connection = connections.get(id.index())?;
             Some((&*connection.name, collapsing.clone()))
         }));

@@ -37,7 +37,7 @@ impl<I: Intake> Pipeline<I> {
         flight: InFlight,
         payload: Payload,
     ) -> Result<(), Unpaired> {
-        self.stats.payload(payload.body.len());
+        self.stats.book_payload(payload.body.len());
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&flight.connection));
         let window_check =
             WindowCheck { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
@@ -102,7 +102,7 @@ impl<I: Intake> Pipeline<I> {
             dropped = outcome.reason().map(DropReason::Failed);
             self.book(run, &flight, sent, dropped, &words(&flight.connection, outcome))?;
             if matches!(outcome, Outcome::AcceptedWithErrors { .. }) {
-                self.stats.accepted_with_errors(&flight.connection.name);
+                self.stats.book_accepted_with_errors(&flight.connection.name);
             }
             if let Some(summary) = run.ledger.summary(flight.claim) {
                 summary.payloads += 1;
@@ -111,13 +111,13 @@ impl<I: Intake> Pipeline<I> {
         let last = LastOutcome {
             dropped,
             is_dry_run: flight.connection.dry_run,
-            is_redirected: self.connections.is_redirected(&flight.connection),
+            is_retargeted: self.connections.is_retargeted(&flight.connection),
             at: self.clock.unix_seconds(),
         };
         for (reason, points) in own_left_out.by_reason() {
-            self.stats.settle_own(points, Some(reason));
+            self.stats.book_own_points(points, Some(reason));
         }
-        self.stats.settle_own(flight.own.saturating_sub(own_left_out.sum()), dropped);
+        self.stats.book_own_points(flight.own.saturating_sub(own_left_out.sum()), dropped);
         let InFlight { claim, connection, own, tracked, .. } = flight;
         self.catalogue
             .settle(tracked, RequestFate { outcome: last, late: left_out.late, early: left_out.early });
@@ -140,16 +140,16 @@ impl<I: Intake> Pipeline<I> {
         let (name, now) = (&flight.connection.name, self.clock.unix_seconds());
         let is_printed = flight.connection.dry_run && dropped.is_none();
         let is_booked = if is_printed {
-            self.stats.settle_printed(name, sends, words, now)
+            self.stats.book_printed(name, sends, words, now)
         } else {
-            self.stats.settle(name, sends, dropped, words, now)
+            self.stats.book_outcome(name, sends, dropped, words, now)
         };
         if !is_booked {
             return Err(Unpaired);
         }
-        if self.connections.is_redirected(&flight.connection) {
+        if self.connections.is_retargeted(&flight.connection) {
             // It was under way when the connection got another key or URL, and says nothing about that.
-            self.stats.redirect(name);
+            self.stats.mark_retargeted(name);
         }
         if let Some(summary) = run.ledger.summary(flight.claim) {
             let kind = match dropped {
@@ -170,7 +170,7 @@ impl<I: Intake> Pipeline<I> {
         }
         if let Some(summary) = finished {
             let took = summary.started.elapsed();
-            self.stats.flush(took);
+            self.stats.book_flush(took);
             let FlushSummary { is_idle, series, payloads, accepted, printed, dropped, .. } = summary;
             let printed = (printed > 0).then_some(printed);
             let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

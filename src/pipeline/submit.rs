@@ -288,12 +288,12 @@ impl ConnectionTable {
     }
 
     /// Those of `before` that have another key or URL now, by name.
-    pub(super) fn redirected<'t>(&'t self, before: &'t [Arc<Connection>]) -> impl Iterator<Item = &'t str> {
-        before.iter().filter(|old| self.is_redirected(old)).map(|old| &*old.name)
+    pub(super) fn retargeted<'t>(&'t self, before: &'t [Arc<Connection>]) -> impl Iterator<Item = &'t str> {
+        before.iter().filter(|old| self.is_retargeted(old)).map(|old| &*old.name)
     }
 
     /// Whether a connection has another key or URL now than in this form of it.
-    pub(super) fn is_redirected(&self, old: &Connection) -> bool {
+    pub(super) fn is_retargeted(&self, old: &Connection) -> bool {
         let now = self.numbers.get(&old.name).map(|number| &self.rows[*number].connection);
         now.is_some_and(|now| !now.goes_as(old))
     }
@@ -492,8 +492,8 @@ mod tests {
         table.update(
             vec![one("new", "k", "EU1"), one("key", "l", "EU1"), metric, one("site", "k", "US5")].into(),
         );
-        assert_eq!(table.redirected(&old).collect::<Vec<_>>(), ["key", "site"]);
-        assert_eq!(old.iter().map(|old| table.is_redirected(old)).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(table.retargeted(&old).collect::<Vec<_>>(), ["key", "site"]);
+        assert_eq!(old.iter().map(|old| table.is_retargeted(old)).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

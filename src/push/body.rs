@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use tokio::time::{Instant, timeout_at};
 
-use super::buffer_pool::{BUFFER_BYTES_MAX, ExtractBuffers};
+use super::buffer_pool::{BUFFER_BYTES_MAX, BodyBuffers};
 use super::counters::Received;
 use super::memory::{Share, with_extract};
 use super::refusal::Refusal;
@@ -40,7 +40,7 @@ pub(super) async fn read<B>(
     bytes_max: usize,
     pace: Pace,
     share: &mut Share,
-    buffers: &ExtractBuffers,
+    buffers: &BodyBuffers,
     received: &Received<'_>,
 ) -> Result<Vec<u8>, Refusal>
 where

@@ -11,11 +11,11 @@ const BUFFERS_MAX: usize = 32;
 
 /// Buffers that nobody uses.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ExtractBuffers {
+pub(super) struct BodyBuffers {
     buffers: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-impl ExtractBuffers {
+impl BodyBuffers {
     /// An empty buffer with room for `bytes` at least.
     pub(super) fn take(&self, bytes: usize) -> Vec<u8> {
         let mut buffer = self.buffers().pop().unwrap_or_default();
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_kept_is_used_again() {
-        let buffers = ExtractBuffers::default();
+        let buffers = BodyBuffers::default();
         let mut buffer = buffers.take(1000);
         buffer.extend_from_slice(b"body");
         let place = buffer.as_ptr();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn few_buffers_and_no_large_ones_are_kept() {
-        let buffers = ExtractBuffers::default();
+        let buffers = BodyBuffers::default();
         buffers.keep(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
         assert!(buffers.buffers().is_empty());
         (0..BUFFERS_MAX + 5).for_each(|_| buffers.keep(Vec::with_capacity(10)));

@@ -16,7 +16,7 @@ use hyper::{Method, Request, StatusCode};
 use tracing::{error, warn};
 
 use super::body::{self, Pace};
-use super::buffer_pool::ExtractBuffers;
+use super::buffer_pool::BodyBuffers;
 use super::coding::{self, Coding, Plain};
 use super::counters::{Counters, Received};
 use super::credentials::Reload;
@@ -90,7 +90,7 @@ pub(super) struct PushHandler {
     limits: BodyLimits,
     reload: Reload,
     memory: Memory,
-    buffers: ExtractBuffers,
+    buffers: BodyBuffers,
     /// The threads that unpack and check large bodies.
     pool: WorkerPool,
     readiness: Readiness,
@@ -146,7 +146,7 @@ impl PushHandler {
             limits,
             reload,
             memory: Memory::new(limits.memory_bytes_max, limits.memory_wait_max),
-            buffers: ExtractBuffers::default(),
+            buffers: BodyBuffers::default(),
             pool,
             readiness,
             counters,
@@ -370,7 +370,7 @@ fn log(refusal: &Refusal, status: StatusCode, caller: &Caller, hidden: u64) {
 /// Decodes and checks the body of one request.
 struct Reader {
     scope: RequestScope,
-    kept: ExtractBuffers,
+    kept: BodyBuffers,
 }
 
 impl Reader {

@@ -30,7 +30,7 @@ const LOGGED_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Intermediary {
     /// Braze, or a sender without special needs.
-    None,
+    Direct,
     /// Amazon Data Firehose's HTTP endpoint delivery.
     ///
     /// Source: its documentation, "HTTP endpoint delivery request and response specifications".
@@ -81,7 +81,7 @@ impl Intermediary {
                 Self::Sns { subscription: Some(SubscriptionChange::Unsubscribed) }
             }
             Some(_) => Self::Sns { subscription: None },
-            None => Self::None,
+            None => Self::Direct,
         }
     }
 
@@ -100,7 +100,7 @@ impl Intermediary {
     pub(super) fn refused(&self, refusal: &Refusal, now: u64) -> Answer {
         let answer = refusal.answer();
         match self {
-            Self::None => answer,
+            Self::Direct => answer,
             Self::Firehose { request_id } => {
                 let words = refusal.text();
                 let body = json!({ "requestId": request_id, "timestamp": now, "errorMessage": words });
@@ -175,7 +175,7 @@ mod tests {
         };
         for refusal in [|| Refusal::TooSlow, || Refusal::Incomplete] {
             assert_eq!(answer(&Intermediary::Sns { subscription: None }, refusal()), (503, true));
-            assert_eq!(answer(&Intermediary::None, refusal()), (408, false));
+            assert_eq!(answer(&Intermediary::Direct, refusal()), (408, false));
         }
     }
 
@@ -187,10 +187,10 @@ mod tests {
 
     #[test]
     fn an_intermediary_is_known_by_its_headers() {
-        assert_eq!(Intermediary::of(&HeaderMap::new()), Intermediary::None);
+        assert_eq!(Intermediary::of(&HeaderMap::new()), Intermediary::Direct);
         let firehose = Intermediary::Firehose { request_id: "ed4acda5".into() };
         assert_eq!(of(FIREHOSE_REQUEST_ID, "ed4acda5"), firehose);
-        assert_eq!(of(FIREHOSE_REQUEST_ID, &"x".repeat(257)), Intermediary::None);
+        assert_eq!(of(FIREHOSE_REQUEST_ID, &"x".repeat(257)), Intermediary::Direct);
         for (kind, subscription) in [
             ("Notification", None),
             ("SubscriptionConfirmation", Some(SubscriptionChange::Subscribed)),

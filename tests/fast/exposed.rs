@@ -44,7 +44,7 @@ pub(crate) fn find<'m>(metrics: &'m BTreeMap<String, Exposed>, sample: &str) -> 
 /// A page on which everything has happened once, so that every label is there.
 fn page() -> String {
     let stats = Stats::new();
-    stats.introduce("acme");
+    stats.add_connection("acme");
     stats.book(&Tally {
         received: 3,
         duplicate: 0,
@@ -55,7 +55,7 @@ fn page() -> String {
         counted: vec![("acme".into(), 1)],
         dropped: BTreeMap::from([(("acme".into(), DropReason::Late), 1)]),
     });
-    stats.settle_own(1, Some(DropReason::Late));
+    stats.book_own_points(1, Some(DropReason::Late));
     let queue = QueueStatus {
         embedded: Some(EmbeddedStatus::default()),
         kafka: Some(KafkaStatus::default()),

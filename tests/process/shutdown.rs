@@ -313,9 +313,9 @@ async fn the_books_are_the_last_line_however_late_the_output_is_read() {
     let books: Value = serde_json::from_str(printed.lines().next_back().unwrap()).expect("the books");
     assert_eq!(books["received"], 40 * CONNECTIONS);
     let tables = (0..CONNECTIONS).filter(|number| printed.contains(&format!("\ndry{number} → "))).count();
-    // One may have been half printed when its time was over.
-    let all = CONNECTIONS..=CONNECTIONS + 1;
-    assert!(all.contains(&(tables + left_out)), "{tables} tables are printed, {left_out} are left out");
+    // Some may have been half printed when their time was over, and are both.
+    assert!(left_out < CONNECTIONS, "{tables} tables are printed, {left_out} are left out");
+    assert!(tables + left_out >= CONNECTIONS, "{tables} tables are printed, {left_out} are left out");
 }
 
 #[tokio::test]

@@ -13,10 +13,10 @@ use crate::stats::{DropReason, Stats, Tally, UNROUTED, can_be_label};
 use braze_events::{Decoded, Field, Malformed, SEND_TYPES, SendEvent, Skipped};
 use event_queues::Source;
 use send_counts::aggregate::Aggregator;
-use send_counts::aggregate::keyed::Keyed;
+use send_counts::aggregate::prepared::PreparedSends;
 use send_counts::aggregate::window::{Placed, Window};
 use send_counts::route::ConnectionId;
-use send_counts::shared_dedup::{Asked, SharedDedup};
+use send_counts::shared_dedup::{DedupGroup, SharedDedup};
 
 /// How many sends are settled together: enough for their waits to overlap, few enough that they stay in the
 /// first two levels of the cache.
@@ -43,7 +43,7 @@ struct Outside {
 
 /// A send whose verdict is not known yet.
 #[derive(Debug, Clone, Copy)]
-enum Pending {
+enum PlacedSend {
     Unrouted,
     /// Never a bucket.
     Outside(ConnectionId, Placed),
@@ -53,7 +53,7 @@ enum Pending {
     Inside(ConnectionId),
 }
 
-impl Pending {
+impl PlacedSend {
     /// The connection that the send goes to.
     #[inline]
     const fn connection(self) -> Option<ConnectionId> {
@@ -75,9 +75,9 @@ pub(super) struct Counter {
     dedup: Arc<SharedDedup>,
     aggregator: Aggregator,
     /// The sends of the group, their ids, and the series of those inside Datadog's window; each in order.
-    pending: Vec<Pending>,
-    asked: Asked,
-    keyed: Keyed,
+    placed_sends: Vec<PlacedSend>,
+    ids: DedupGroup,
+    prepared: PreparedSends,
     /// Sends of this delivery, by connection number.
     counted: Vec<u64>,
     /// Those of them that are in no bucket.
@@ -104,11 +104,11 @@ impl Counter {
         Self {
             window: Window::new(&settings.aggregate),
             channels: settings.event_types.iter().map(|name| channel_of(name)).collect(),
-            asked: dedup.asked(),
+            ids: dedup.new_group(),
             dedup,
             aggregator,
-            pending: Vec::new(),
-            keyed: Keyed::default(),
+            placed_sends: Vec::new(),
+            prepared: PreparedSends::default(),
             counted: vec![0; plan.connection_names.len()],
             outside: vec![Outside::default(); plan.connection_names.len()],
             plan,
@@ -162,27 +162,27 @@ impl Counter {
     #[inline]
     fn send(&mut self, event: SendEvent<'_>, now: Now) {
         let id = event.id;
-        let pending = self.work_out(event, now);
-        self.dedup.ask(&mut self.asked, id, pending.connection());
-        self.pending.push(pending);
-        if self.pending.len() == GROUP {
+        let send = self.prepare(event, now);
+        self.dedup.add(&mut self.ids, id, send.connection());
+        self.placed_sends.push(send);
+        if self.placed_sends.len() == GROUP {
             self.settle(now);
         }
     }
 
     /// Where a send would go. Books and counts nothing, for the send may be a duplicate.
     #[inline]
-    fn work_out(&mut self, event: SendEvent<'_>, now: Now) -> Pending {
+    fn prepare(&mut self, event: SendEvent<'_>, now: Now) -> PlacedSend {
         let Some(route) = self.plan.router.route(event.field(Field::AppGroupId)) else {
-            return Pending::Unrouted;
+            return PlacedSend::Unrouted;
         };
         let connection = route.connection;
         if route.is_refused {
-            return Pending::Refused(connection);
+            return PlacedSend::Refused(connection);
         }
         let bucket = match self.window.place(event.time, now.unix) {
             Placed::Bucket(bucket) => bucket,
-            placed => return Pending::Outside(connection, placed),
+            placed => return PlacedSend::Outside(connection, placed),
         };
         let mut fields = event.fields;
         // Not only where the event has none, or two names would take turns in one tag.
@@ -193,40 +193,40 @@ impl Counter {
         let channel = self.channels.get(event.event_type).map_or("", |channel| channel);
         // A name can't be newer than now, whatever a placeholder's time says.
         let seen = event.time.map_or(now.unix, |time| time.min(now.unix));
-        self.aggregator.key(&mut self.keyed, connection, &event, channel, bucket, seen);
-        Pending::Inside(connection)
+        self.aggregator.prepare(&mut self.prepared, connection, &event, channel, bucket, seen);
+        PlacedSend::Inside(connection)
     }
 
     /// Books the sends of the group, and counts those that are new.
     fn settle(&mut self, now: Now) {
-        self.aggregator.touch(&self.keyed);
-        let new = self.dedup.answer(&mut self.asked, now.elapsed);
+        self.aggregator.prefetch(&self.prepared);
+        let new = self.dedup.insert(&mut self.ids, now.elapsed);
         let mut inside = 0;
-        for (pending, is_new) in self.pending.drain(..).zip(new) {
+        for (send, is_new) in self.placed_sends.drain(..).zip(new) {
             self.tally.received += 1;
             self.tally.duplicate += u64::from(!is_new);
-            match pending {
-                Pending::Inside(connection) => {
+            match send {
+                PlacedSend::Inside(connection) => {
                     if is_new {
                         self.counted[connection.index()] += 1;
-                        self.aggregator.count(&self.keyed, inside);
+                        self.aggregator.count(&self.prepared, inside);
                     }
                     inside += 1;
                 }
-                Pending::Outside(connection, placed) if is_new => {
+                PlacedSend::Outside(connection, placed) if is_new => {
                     self.counted[connection.index()] += 1;
                     let outside = &mut self.outside[connection.index()];
                     *if placed == Placed::Late { &mut outside.late } else { &mut outside.early } += 1;
                 }
-                Pending::Refused(connection) if is_new => {
+                PlacedSend::Refused(connection) if is_new => {
                     self.counted[connection.index()] += 1;
                     self.outside[connection.index()].refused += 1;
                 }
-                Pending::Unrouted if is_new => self.unrouted += 1,
-                Pending::Outside(..) | Pending::Refused(_) | Pending::Unrouted => {}
+                PlacedSend::Unrouted if is_new => self.unrouted += 1,
+                PlacedSend::Outside(..) | PlacedSend::Refused(_) | PlacedSend::Unrouted => {}
             }
         }
-        self.keyed.clear();
+        self.prepared.clear();
     }
 
     fn ignore(&mut self, event_type: &[u8]) {
@@ -275,7 +275,7 @@ impl Counter {
             self.tally.counted.push((Arc::clone(&unrouted), self.unrouted));
             self.tally.dropped.insert((unrouted, DropReason::Unrouted), std::mem::take(&mut self.unrouted));
         }
-        self.tally.ids_forgotten = self.asked.take_forgotten_early();
+        self.tally.ids_forgotten = self.ids.take_forgotten_early();
         self.tally.ignored.push(("other".into(), std::mem::take(&mut self.ignored_beyond)));
         stats.book(&self.tally);
         self.tally.ignored.pop();

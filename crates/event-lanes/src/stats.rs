@@ -118,7 +118,7 @@ pub struct ConnectionBooks {
     /// Whether the sends of the last outcome were printed by a dry run, and not sent; they are booked as accepted.
     pub last_is_printed: bool,
     /// Whether it has another key or URL since the last outcome.
-    pub is_redirected: bool,
+    pub is_retargeted: bool,
 }
 
 impl ConnectionBooks {
@@ -143,7 +143,7 @@ impl ConnectionBooks {
         }
         self.last_outcome = Some((words.to_owned(), now));
         self.last_dropped = dropped;
-        (self.last_is_printed, self.is_redirected) = (false, false);
+        (self.last_is_printed, self.is_retargeted) = (false, false);
         true
     }
 }
@@ -297,13 +297,20 @@ impl Stats {
 
     /// Books the outcome of one request: `dropped` is `None` when Datadog accepted it. `words` describe it, for people.
     /// Returns `false` and books nothing if fewer sends were pending, which is a defect.
-    pub fn settle(&self, name: &str, sends: u64, dropped: Option<DropReason>, words: &str, now: u64) -> bool {
+    pub fn book_outcome(
+        &self,
+        name: &str,
+        sends: u64,
+        dropped: Option<DropReason>,
+        words: &str,
+        now: u64,
+    ) -> bool {
         self.lock().connection(name).settle(sends, dropped, words, now)
     }
 
     /// Books sends that a dry run has printed: as accepted, so that its books are those that a real run would have. Else
-    /// as [`Stats::settle`].
-    pub fn settle_printed(&self, name: &str, sends: u64, words: &str, now: u64) -> bool {
+    /// as [`Stats::book_outcome`].
+    pub fn book_printed(&self, name: &str, sends: u64, words: &str, now: u64) -> bool {
         let mut books = self.lock();
         let connection = books.connection(name);
         let is_booked = connection.settle(sends, None, words, now);
@@ -315,7 +322,7 @@ impl Stats {
     }
 
     /// Books the outcome of own metrics' points, apart from sends.
-    pub fn settle_own(&self, points: u64, dropped: Option<DropReason>) {
+    pub fn book_own_points(&self, points: u64, dropped: Option<DropReason>) {
         let mut books = self.lock();
         match dropped {
             _ if points == 0 => {}
@@ -325,12 +332,12 @@ impl Stats {
     }
 
     /// Books an accepted request whose answer speaks of errors.
-    pub fn accepted_with_errors(&self, name: &str) {
+    pub fn book_accepted_with_errors(&self, name: &str) {
         self.lock().connection(name).accepted_with_errors += 1;
     }
 
     /// Books how many series each connection had in a flush; the others had none.
-    pub fn series<'n>(&self, series: impl Iterator<Item = (&'n str, u64)>) {
+    pub fn set_series<'n>(&self, series: impl Iterator<Item = (&'n str, u64)>) {
         let mut books = self.lock();
         books.connections.values_mut().for_each(|connection| connection.series = 0);
         for (name, series) in series {
@@ -339,7 +346,7 @@ impl Stats {
     }
 
     /// Notes how many tags of each connection stand for several names, and some of them; the others have none.
-    pub fn collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, Collapsing)>) {
+    pub fn set_collapsing<'n>(&self, found: impl Iterator<Item = (&'n str, Collapsing)>) {
         let mut books = self.lock();
         books.connections.values_mut().for_each(|connection| connection.collapsing = Arc::default());
         for (name, collapsing) in found {
@@ -348,24 +355,24 @@ impl Stats {
     }
 
     /// Books the size of one payload.
-    pub fn payload(&self, bytes: usize) {
+    pub fn book_payload(&self, bytes: usize) {
         #[expect(clippy::cast_precision_loss, reason = "a payload is far below 2^52 bytes")]
         self.lock().payload_bytes.observe(bytes as f64);
     }
 
     /// Books how long a flush took, from the cut to the last outcome.
-    pub fn flush(&self, duration: Duration) {
+    pub fn book_flush(&self, duration: Duration) {
         self.lock().flush_seconds.observe(duration.as_secs_f64());
     }
 
     /// Makes a connection visible before its first send.
-    pub fn introduce(&self, name: &str) {
+    pub fn add_connection(&self, name: &str) {
         self.lock().connection(name);
     }
 
     /// Notes that a connection has another key or URL: its last outcome says nothing about that.
-    pub fn redirect(&self, name: &str) {
-        self.lock().connection(name).is_redirected = true;
+    pub fn mark_retargeted(&self, name: &str) {
+        self.lock().connection(name).is_retargeted = true;
     }
 
     /// A copy of the books as they are now.
@@ -404,7 +411,7 @@ mod tests {
         let stats = Stats::new();
         stats.book(&tally(5, 2));
         assert_eq!(stats.snapshot().pending(), 3);
-        stats.settle("acme", 3, None, "accepted", 7);
+        stats.book_outcome("acme", 3, None, "accepted", 7);
         let books = stats.snapshot();
         assert_eq!((books.pending(), books.accepted(), books.dropped()), (0, 3, 2));
         assert!(books.balance());
@@ -414,9 +421,15 @@ mod tests {
     fn what_is_not_pending_can_not_be_settled() {
         let stats = Stats::new();
         stats.book(&tally(3, 0));
-        assert!(stats.settle("acme", 2, None, "accepted", 7));
-        assert!(!stats.settle("acme", 2, None, "accepted", 8));
-        assert!(!stats.settle("acme", 2, Some(DropReason::Failed(FailureReason::Defect)), "a defect", 8));
+        assert!(stats.book_outcome("acme", 2, None, "accepted", 7));
+        assert!(!stats.book_outcome("acme", 2, None, "accepted", 8));
+        assert!(!stats.book_outcome(
+            "acme",
+            2,
+            Some(DropReason::Failed(FailureReason::Defect)),
+            "a defect",
+            8
+        ));
         let books = stats.snapshot();
         assert_eq!((books.pending(), books.accepted(), books.dropped()), (1, 2, 0));
         assert!(books.balance());
@@ -426,9 +439,9 @@ mod tests {
     fn what_a_dry_run_has_printed_is_told_among_what_was_accepted() {
         let stats = Stats::new();
         stats.book(&tally(9, 0));
-        stats.settle("acme", 3, None, "accepted", 7);
-        stats.settle_printed("acme", 4, "printed", 8);
-        assert!(!stats.settle_printed("acme", 4, "printed", 9), "no more than two are pending");
+        stats.book_outcome("acme", 3, None, "accepted", 7);
+        stats.book_printed("acme", 4, "printed", 8);
+        assert!(!stats.book_printed("acme", 4, "printed", 9), "no more than two are pending");
         let books = stats.snapshot();
         assert_eq!((books.accepted(), books.printed(), books.pending()), (7, 4, 2));
         assert!(books.balance());
@@ -465,7 +478,7 @@ mod tests {
             for (counted, late, accepted) in steps {
                 stats.book(&tally(counted + late, late));
                 prop_assert!(stats.snapshot().balance());
-                stats.settle("acme", counted, (!accepted).then_some(DropReason::Failed(FailureReason::Timeout)), "", 0);
+                stats.book_outcome("acme", counted, (!accepted).then_some(DropReason::Failed(FailureReason::Timeout)), "", 0);
                 prop_assert!(stats.snapshot().balance());
             }
             prop_assert_eq!(stats.snapshot().pending(), 0);

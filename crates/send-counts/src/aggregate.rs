@@ -7,10 +7,10 @@
 //! Keys and names lie one behind the other in one arena, and the index holds 4 bytes a series, so that a
 //! send of a known series allocates nothing and copies its key once, to hash and compare it.
 
-pub mod keyed;
 mod merge;
 mod named;
 pub mod names;
+pub mod prepared;
 mod room;
 pub mod tags;
 pub mod window;
@@ -21,7 +21,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use self::keyed::Keyed;
+use self::prepared::PreparedSends;
 use self::room::SeriesRoom;
 use self::tags::{Attributes, DIMENSIONS, Layout};
 use crate::route::ConnectionId;
@@ -194,9 +194,9 @@ impl Aggregator {
         bucket: u64,
         seen: u64,
     ) {
-        let mut keyed = Keyed::default();
-        self.key(&mut keyed, connection, event, channel, bucket, seen);
-        self.count(&keyed, 0);
+        let mut prepared = PreparedSends::default();
+        self.prepare(&mut prepared, connection, event, channel, bucket, seen);
+        self.count(&prepared, 0);
     }
 
     /// Takes out everything counted so far, and is empty afterwards.

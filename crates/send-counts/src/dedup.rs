@@ -156,20 +156,20 @@ impl Dedup {
 
     /// Looks at the places where ids that are about to be asked for would stand, so that the waits for memory
     /// overlap, and at those of the ids that would have to go for them. Changes nothing.
-    pub fn touch(&self, ids: impl ExactSizeIterator<Item = OwnedId> + Clone) {
+    pub fn prefetch(&self, ids: impl ExactSizeIterator<Item = OwnedId> + Clone) {
         let short = (self.len() + ids.len()).saturating_sub(self.ids_max);
         let ids = ids.map(|id| id.0);
         if self.beyond.is_empty() {
-            self.within.look_at(ids.chain(self.within.oldest_first().take(short)));
+            self.within.prefetch(ids.chain(self.within.oldest_first().take(short)));
         } else {
-            self.within.look_at(ids.clone());
-            self.beyond.look_at(ids.chain(self.beyond.oldest_first().take(short)));
+            self.within.prefetch(ids.clone());
+            self.beyond.prefetch(ids.chain(self.beyond.oldest_first().take(short)));
         }
     }
 
     /// Remembers `id` and says whether it is new. `now` is in milliseconds and never steps back.
     #[inline]
-    pub fn is_new(&mut self, id: OwnedId, now: u64) -> bool {
+    pub fn insert(&mut self, id: OwnedId, now: u64) -> bool {
         if now >= self.forget_at {
             self.forget(now);
         }
@@ -282,22 +282,22 @@ mod tests {
     #[test]
     fn an_id_is_new_once_within_the_window_and_again_after_it() {
         let mut dedup = dedup(1000, 100);
-        assert!(dedup.is_new(id(7), 0));
-        assert!(!dedup.is_new(id(7), 999));
-        assert!(dedup.is_new(id(7), 1100));
-        assert!(!dedup.is_new(id(7), 1200));
+        assert!(dedup.insert(id(7), 0));
+        assert!(!dedup.insert(id(7), 999));
+        assert!(dedup.insert(id(7), 1100));
+        assert!(!dedup.insert(id(7), 1200));
     }
 
     #[test]
     fn beyond_the_bound_the_oldest_is_forgotten_first() {
         let mut dedup = dedup(1_000_000, 3);
         for number in 1..=4 {
-            assert!(dedup.is_new(id(number), 0));
+            assert!(dedup.insert(id(number), 0));
         }
         assert_eq!(dedup.len(), 3);
         assert_eq!(dedup.take_forgotten_early(), 1);
-        assert!(!dedup.is_new(id(2), 0));
-        assert!(dedup.is_new(id(1), 0));
+        assert!(!dedup.insert(id(2), 0));
+        assert!(dedup.insert(id(1), 0));
         assert_eq!((dedup.take_forgotten_early(), dedup.take_forgotten_early()), (1, 0));
     }
 
@@ -305,7 +305,7 @@ mod tests {
     fn what_is_forgotten_when_its_time_is_over_is_not_forgotten_early() {
         let mut dedup = dedup(1000, 3);
         for number in 1..=30 {
-            assert!(dedup.is_new(id(number), u64::try_from(number).unwrap() * 500));
+            assert!(dedup.insert(id(number), u64::try_from(number).unwrap() * 500));
         }
         assert_eq!(dedup.take_forgotten_early(), 0);
     }
@@ -315,7 +315,7 @@ mod tests {
         let mut dedup = dedup(1000, 3);
         // Ten ids in the time that three are remembered for, over five windows.
         for number in 1..=50 {
-            assert!(dedup.is_new(id(number), u64::try_from(number).unwrap() * 100));
+            assert!(dedup.insert(id(number), u64::try_from(number).unwrap() * 100));
         }
         assert_eq!(dedup.take_forgotten_early(), 47);
     }
@@ -334,8 +334,8 @@ mod tests {
         for (first, then) in [(Some(0), Some(1)), (Some(1), None), (None, Some(70_000))] {
             let mut dedup = dedup(1000, 100);
             dedup.share_among(&numbered(2));
-            assert!(dedup.is_new(OwnedId::new(hash, first.map(ConnectionId)), 0));
-            assert!(!dedup.is_new(OwnedId::new(hash, then.map(ConnectionId)), 0), "{first:?} {then:?}");
+            assert!(dedup.insert(OwnedId::new(hash, first.map(ConnectionId)), 0));
+            assert!(!dedup.insert(OwnedId::new(hash, then.map(ConnectionId)), 0), "{first:?} {then:?}");
         }
     }
 
@@ -355,14 +355,14 @@ mod tests {
             for _ in 0..100_000 {
                 flooded += 1;
                 let id = OwnedId::new(hasher.hash(&flooded.to_le_bytes()), connection);
-                assert!(dedup.is_new(id, 0));
-                assert!(!dedup.is_new(id, 0));
+                assert!(dedup.insert(id, 0));
+                assert!(!dedup.insert(id, 0));
             }
         };
         flood(&mut dedup, Some(ConnectionId(0)));
         for number in 0..100 {
             for connection in 1..CONNECTIONS {
-                assert!(dedup.is_new(calm(connection, number), 0));
+                assert!(dedup.insert(calm(connection, number), 0));
             }
             if number == 50 {
                 flood(&mut dedup, None);
@@ -373,42 +373,42 @@ mod tests {
         dedup.take_forgotten_early();
         for connection in 1..CONNECTIONS {
             for number in 0..100 {
-                assert!(!dedup.is_new(calm(connection, number), 0), "{connection} {number}");
+                assert!(!dedup.insert(calm(connection, number), 0), "{connection} {number}");
             }
         }
         assert_eq!(dedup.take_forgotten_early(), 0);
         // What is over makes room again, and the books of the shares with it.
-        assert!(dedup.is_new(of(1, 1), 700_000));
+        assert!(dedup.insert(of(1, 1), 700_000));
         assert_eq!((dedup.len(), dedup.held[1], dedup.held[0]), (1, 1, 0));
     }
 
     #[test]
     fn what_nobody_serves_takes_no_room_of_a_lone_connection() {
         let mut dedup = dedup(600_000, 100);
-        assert!((0..100).all(|number| dedup.is_new(id(number), 0)));
-        assert!((100..300).all(|number| dedup.is_new(OwnedId::new(number << 96, None), 0)));
+        assert!((0..100).all(|number| dedup.insert(id(number), 0)));
+        assert!((100..300).all(|number| dedup.insert(OwnedId::new(number << 96, None), 0)));
         assert_eq!(dedup.take_forgotten_early(), 200);
-        assert!((0..100).all(|number| !dedup.is_new(id(number), 0)));
+        assert!((0..100).all(|number| !dedup.insert(id(number), 0)));
     }
 
     #[test]
     fn whatever_share_an_owner_had_before_his_newest_ids_are_known() {
         let mut dedup = dedup(600_000, 300);
         // One is there before the others, and is gone; another one has the rest, then there are several.
-        assert!((500..510).all(|number| dedup.is_new(of(1, number), 0)));
-        assert!((0..290).all(|number| dedup.is_new(of(0, number), 0)));
+        assert!((500..510).all(|number| dedup.insert(of(1, number), 0)));
+        assert!((0..290).all(|number| dedup.insert(of(0, number), 0)));
         for (round, connections) in (1u128..).zip([2, 9, 2, 4]) {
             dedup.share_among(&numbered(connections));
             let share = dedup.share;
             for step in 0..400_u128 {
                 let (flood, calm) = (of(0, round * 1000 + step), of(2, round * 1000 + 400 + step / 10));
-                assert!(dedup.is_new(flood, 1) && !dedup.is_new(flood, 1));
-                assert_eq!(dedup.is_new(calm, 1), step % 10 == 0, "within its share");
+                assert!(dedup.insert(flood, 1) && !dedup.insert(flood, 1));
+                assert_eq!(dedup.insert(calm, 1), step % 10 == 0, "within its share");
                 assert!(dedup.held.iter().all(|held| *held <= share) && dedup.len() <= 300);
             }
-            assert!((320..400_u128).all(|step| !dedup.is_new(of(0, round * 1000 + step), 1)));
+            assert!((320..400_u128).all(|step| !dedup.insert(of(0, round * 1000 + step), 1)));
         }
-        assert!(dedup.is_new(of(0, 1), 700_000));
+        assert!(dedup.insert(of(0, 1), 700_000));
         assert_eq!((dedup.len(), dedup.held[0], dedup.held[2]), (1, 1, 0));
     }
 
@@ -417,25 +417,25 @@ mod tests {
         let mut dedup = dedup(600_000, 300);
         dedup.share_among(&numbered(2));
         assert!(
-            (0..100).all(|number| dedup.is_new(of(0, number), 0) && dedup.is_new(of(1, 100 + number), 0))
+            (0..100).all(|number| dedup.insert(of(0, number), 0) && dedup.insert(of(1, 100 + number), 0))
         );
         // One reload takes the place of the first by another, the next that one's.
         for (round, number) in (1u128..).zip([2, 3]) {
             dedup.share_among(&[ConnectionId(1), ConnectionId(number)]);
-            assert!((0..300).all(|id| dedup.is_new(of(number, round * 1000 + id), 1)));
+            assert!((0..300).all(|id| dedup.insert(of(number, round * 1000 + id), 1)));
             assert!(
-                (200..300).all(|id| !dedup.is_new(of(number, round * 1000 + id), 1)),
+                (200..300).all(|id| !dedup.insert(of(number, round * 1000 + id), 1)),
                 "its newest are known"
             );
             assert!(
-                (100..200).all(|id| !dedup.is_new(of(1, id), 1)),
+                (100..200).all(|id| !dedup.insert(of(1, id), 1)),
                 "so is all of who stays within his share"
             );
             assert_eq!((dedup.len(), dedup.held[0], dedup.held[1]), (300, 0, 100));
         }
         // What still comes for one that is gone takes nothing of theirs.
-        assert!(dedup.is_new(of(0, 5000), 1) && !dedup.is_new(of(0, 5000), 1));
-        assert!((100..200).all(|id| !dedup.is_new(of(1, id), 1)));
+        assert!(dedup.insert(of(0, 5000), 1) && !dedup.insert(of(0, 5000), 1));
+        assert!((100..200).all(|id| !dedup.insert(of(1, id), 1)));
     }
 
     #[test]
@@ -445,11 +445,11 @@ mod tests {
         // Apart in the bits that the index goes by.
         let of = |number: u32| of(0, u128::from(number) << 33);
         let bytes = |dedup: &Dedup| [&dedup.within, &dedup.beyond].map(IdSet::bytes).iter().sum::<usize>();
-        assert!((0..100_000).all(|number| dedup.is_new(of(number), 0)));
+        assert!((0..100_000).all(|number| dedup.insert(of(number), 0)));
         let most = bytes(&dedup);
-        assert!((60..640).all(|second| dedup.is_new(of((1 << 30) + second), 1000 * u64::from(second))));
+        assert!((60..640).all(|second| dedup.insert(of((1 << 30) + second), 1000 * u64::from(second))));
         assert!(bytes(&dedup) < most / 10, "{} of {most}", bytes(&dedup));
-        assert!(!dedup.is_new(of((1 << 30) + 639), 640_000));
+        assert!(!dedup.insert(of((1 << 30) + 639), 640_000));
     }
 
     proptest! {
@@ -461,7 +461,7 @@ mod tests {
             bits in prop::sample::select(vec![16u32, 96, 120]),
             step in prop::sample::select(vec![1u64, 10, 100]),
             max_ids in 1usize..50,
-            touched in any::<bool>(),
+            prefetched in any::<bool>(),
         ) {
             let window = 64 * step;
             let mut dedup = dedup(window, max_ids);
@@ -473,8 +473,8 @@ mod tests {
                 while plain.front().is_some_and(|(_, time)| time + window <= now) { over.extend(plain.pop_front()); }
                 over.retain(|(_, time)| time + window + step - 1 > now);
                 let (is_known, may_be_known) = (plain.iter().any(|(known, _)| *known == id), over.iter().any(|(known, _)| *known == id));
-                if touched { dedup.touch([id, id].into_iter()); }
-                let is_new = dedup.is_new(id, now);
+                if prefetched { dedup.prefetch([id, id].into_iter()); }
+                let is_new = dedup.insert(id, now);
                 prop_assert!(!(is_new && is_known), "{id:?} is forgotten at {now}");
                 prop_assert!(is_new || is_known || may_be_known, "{id:?} is still known at {now}");
                 if is_new {
@@ -493,7 +493,7 @@ mod tests {
             max_ids in 1usize..60,
             connections in 1usize..6,
             lone in 0usize..200,
-            touched in any::<bool>(),
+            prefetched in any::<bool>(),
         ) {
             let mut dedup = dedup(64, max_ids);
             // The first of them had it all for a while, and then there were fewer.
@@ -512,8 +512,8 @@ mod tests {
                 let sent = &mut sent[number as usize];
                 sent.retain(|(_, time, _)| time + 64 > now);
                 let known = sent.iter().position(|(known, ..)| *known == hash);
-                if touched { dedup.touch([id].into_iter()); }
-                let is_new = dedup.is_new(id, now);
+                if prefetched { dedup.prefetch([id].into_iter()); }
+                let is_new = dedup.insert(id, now);
                 prop_assert!(is_new || known.is_some(), "{number} {hash} at {now} did not come before");
                 if is_new {
                     let forgotten = known.and_then(|known| sent.remove(known));
@@ -535,7 +535,7 @@ mod tests {
         let hasher = IdHasher::default();
         let mut dedup = dedup(1_000_000, 50_000);
         let mut is_new = |number: u64| {
-            dedup.is_new(OwnedId::new(hasher.hash(&number.to_le_bytes()), Some(ConnectionId(0))), 0)
+            dedup.insert(OwnedId::new(hasher.hash(&number.to_le_bytes()), Some(ConnectionId(0))), 0)
         };
         for round in 0u64..200_000 {
             assert!(is_new(round));

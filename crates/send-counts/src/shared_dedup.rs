@@ -18,7 +18,7 @@ pub struct SharedDedup {
 
 /// The ids of a group of sends, and what was said of them.
 #[derive(Debug)]
-pub struct Asked {
+pub struct DedupGroup {
     /// By shard: the id, and its place in the group.
     by_shard: Box<[Vec<(OwnedId, usize)>]>,
     /// By place: whether the id is new.
@@ -27,8 +27,8 @@ pub struct Asked {
     forgotten_early: u64,
 }
 
-impl Asked {
-    /// How many ids were forgotten before the window was over since this was last asked.
+impl DedupGroup {
+    /// How many ids were forgotten before the window was over since this was asked last.
     pub fn take_forgotten_early(&mut self) -> u64 {
         std::mem::take(&mut self.forgotten_early)
     }
@@ -46,8 +46,8 @@ impl SharedDedup {
     }
 
     /// No ids yet.
-    pub fn asked(&self) -> Asked {
-        Asked {
+    pub fn new_group(&self) -> DedupGroup {
+        DedupGroup {
             by_shard: self.shards.iter().map(|_| Vec::new()).collect(),
             new: Vec::new(),
             forgotten_early: 0,
@@ -63,33 +63,33 @@ impl SharedDedup {
 
     /// Adds the id of an event that goes to `connection` to a group; `None`: nobody serves it.
     #[inline]
-    pub fn ask(&self, asked: &mut Asked, id: &[u8], connection: Option<ConnectionId>) {
-        let place = asked.new.len();
-        asked.new.push(true);
+    pub fn add(&self, group: &mut DedupGroup, id: &[u8], connection: Option<ConnectionId>) {
+        let place = group.new.len();
+        group.new.push(true);
         if !self.shards.is_empty() {
             let hash = self.hasher.hash(id);
             // The index within a shard uses other bits, and the lowest say whose it is.
             let shard = usize::try_from((hash >> 16) & 0xffff).unwrap_or(0) & (self.shards.len() - 1);
-            asked.by_shard[shard].push((OwnedId::new(hash, connection), place));
+            group.by_shard[shard].push((OwnedId::new(hash, connection), place));
         }
     }
 
     /// Remembers the ids of a group, empties it and says of each, in order, whether it is new. Of ids that are equal
     /// the first is.
-    pub fn answer<'a>(
+    pub fn insert<'a>(
         &self,
-        asked: &'a mut Asked,
+        group: &'a mut DedupGroup,
         now_milliseconds: u64,
     ) -> impl Iterator<Item = bool> + use<'a> {
-        for (shard, ids) in self.shards.iter().zip(&mut asked.by_shard).filter(|(_, ids)| !ids.is_empty()) {
+        for (shard, ids) in self.shards.iter().zip(&mut group.by_shard).filter(|(_, ids)| !ids.is_empty()) {
             let mut dedup = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            dedup.touch(ids.iter().map(|(id, _)| *id));
+            dedup.prefetch(ids.iter().map(|(id, _)| *id));
             for (id, place) in ids.drain(..) {
-                asked.new[place] = dedup.is_new(id, now_milliseconds);
+                group.new[place] = dedup.insert(id, now_milliseconds);
             }
-            asked.forgotten_early += dedup.take_forgotten_early();
+            group.forgotten_early += dedup.take_forgotten_early();
         }
-        asked.new.drain(..)
+        group.new.drain(..)
     }
 }
 
@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn without_a_window_every_id_is_new() {
         let shared = shared(Duration::ZERO);
-        let mut asked = shared.asked();
-        (0..2).for_each(|_| shared.ask(&mut asked, b"a", None));
-        assert_eq!(shared.answer(&mut asked, 0).collect::<Vec<_>>(), [true, true]);
+        let mut group = shared.new_group();
+        (0..2).for_each(|_| shared.add(&mut group, b"a", None));
+        assert_eq!(shared.insert(&mut group, 0).collect::<Vec<_>>(), [true, true]);
     }
 
     proptest! {
@@ -125,16 +125,16 @@ mod tests {
             ids in prop::collection::vec((0u8..60, 0usize..2), 0..300), size in 1usize..100,
         ) {
             let shared = shared(Duration::from_mins(10));
-            let mut lanes = [shared.asked(), shared.asked()];
+            let mut lanes = [shared.new_group(), shared.new_group()];
             let mut seen = HashSet::new();
-            for group in ids.chunks(size) {
-                for (lane, asked) in lanes.iter_mut().enumerate() {
-                    let ids: Vec<u8> = group.iter().filter(|(_, at)| *at == lane).map(|(id, _)| *id).collect();
+            for chunk in ids.chunks(size) {
+                for (lane, group) in lanes.iter_mut().enumerate() {
+                    let ids: Vec<u8> = chunk.iter().filter(|(_, at)| *at == lane).map(|(id, _)| *id).collect();
                     for id in &ids {
-                        shared.ask(asked, &[*id], Some(ConnectionId(u32::from(*id) % 3)));
+                        shared.add(group, &[*id], Some(ConnectionId(u32::from(*id) % 3)));
                     }
                     let expected: Vec<bool> = ids.iter().map(|id| seen.insert(*id)).collect();
-                    prop_assert_eq!(shared.answer(asked, 0).collect::<Vec<_>>(), expected);
+                    prop_assert_eq!(shared.insert(group, 0).collect::<Vec<_>>(), expected);
                 }
             }
         }

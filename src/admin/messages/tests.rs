@@ -55,19 +55,19 @@ fn what_a_key_or_a_url_did_is_not_told_of_the_next_one() {
         |counted| event_lanes::stats::Tally { counted: vec![("acme".into(), counted)], ..Default::default() };
     let refused = Some(DropReason::Failed(FailureReason::Http403));
     stats.book(&sends(3));
-    stats.redirect("acme");
+    stats.mark_retargeted("acme");
     assert_eq!(tell(), (FlowState::Quiet, "nothing was sent yet".into()));
-    stats.settle("acme", 1, refused, "403", 22);
+    stats.book_outcome("acme", 1, refused, "403", 22);
     assert_eq!(tell().0, FlowState::Trouble);
-    stats.redirect("acme");
+    stats.mark_retargeted("acme");
     let not_since = |before| (FlowState::Quiet, format!("{NOT_SINCE}; sends before that were {before} ago"));
     assert_eq!(tell(), not_since("dropped 1 minute"));
-    stats.settle("acme", 1, refused, "403", 98);
+    stats.book_outcome("acme", 1, refused, "403", 98);
     assert_eq!(tell(), (FlowState::Trouble, "403: this key is not valid on EU1 (2 s ago)".into()));
-    stats.redirect("acme");
-    stats.settle("acme", 1, None, "accepted", 99);
+    stats.mark_retargeted("acme");
+    stats.book_outcome("acme", 1, None, "accepted", 99);
     assert_eq!(tell(), (FlowState::Flowing, "accepted 1 s ago".into()));
-    stats.redirect("acme");
+    stats.mark_retargeted("acme");
     assert_eq!(tell(), not_since("accepted 1 s"));
 }
 

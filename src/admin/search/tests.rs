@@ -10,7 +10,7 @@ fn found(dropped: Option<DropReason>, accepted_at: Option<u64>) -> SearchHit {
         tags: Vec::new(),
         sends: 1,
         last_send: 90,
-        outcome: Some(LastOutcome { dropped, is_dry_run: false, is_redirected: false, at: 100 }),
+        outcome: Some(LastOutcome { dropped, is_dry_run: false, is_retargeted: false, at: 100 }),
         accepted_at,
         trend: None,
     }
@@ -43,8 +43,8 @@ fn a_verdict_says_whether_sends_reach_datadog_and_since_when_not() {
 #[test]
 fn an_outcome_is_told_of_the_connection_that_had_it() {
     let forbidden = Some(DropReason::Failed(FailureReason::Http403));
-    let hit = |dropped, was_dry, is_redirected| {
-        let last = LastOutcome { dropped, is_dry_run: was_dry, is_redirected, at: 100 };
+    let hit = |dropped, was_dry, is_retargeted| {
+        let last = LastOutcome { dropped, is_dry_run: was_dry, is_retargeted, at: 100 };
         let accepted_at = (dropped.is_none() && !was_dry).then_some(100);
         SearchHit { outcome: Some(last), ..found(dropped, accepted_at) }
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hyper::HeaderMap;
 use hyper::header::{CONTENT_ENCODING, HeaderValue};
 
-use super::super::buffer_pool::ExtractBuffers;
+use super::super::buffer_pool::BodyBuffers;
 use super::super::coding::Coding;
 use super::super::memory::{Memory, with_extract};
 use super::super::refusal::Refusal;
@@ -44,7 +44,7 @@ pub fn take(
     let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share(None);
     share.try_grow(with_extract(wire.len())).map_err(status)?;
     let scope = RequestScope { app_groups: None, origin: Arc::default() };
-    let reader = Reader { scope, kept: ExtractBuffers::default() };
+    let reader = Reader { scope, kept: BodyBuffers::default() };
     let checked = reader.read(coding, &mut wire, body_bytes_max, &mut share);
     checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)
 }

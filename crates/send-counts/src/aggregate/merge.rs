@@ -8,7 +8,7 @@ impl Aggregator {
     pub fn merge(&mut self, other: &Aggregator) {
         self.room.join(&other.room);
         for group in other.entries.chunks(GROUP) {
-            self.touch_all(group.iter().map(|theirs| theirs.hash));
+            self.prefetch_all(group.iter().map(|theirs| theirs.hash));
             for theirs in group {
                 self.merge_one(other, theirs);
             }

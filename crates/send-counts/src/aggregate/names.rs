@@ -195,8 +195,8 @@ impl KnownNames {
         places: &mut Vec<u32>,
     ) {
         let mut group = std::mem::take(&mut self.group);
-        group.look_at(&self.hasher, cut, numbers.clone(), dimension);
-        self.young.touch(&group.owners);
+        group.read_owners(&self.hasher, cut, numbers.clone(), dimension);
+        self.young.prefetch(&group.owners);
         for (owner, number) in group.owners.iter().zip(numbers) {
             let name = cut.entries[number].names[dimension as usize];
             let name = (cut.bytes(name.span), name.seen);
@@ -257,7 +257,7 @@ impl KnownNames {
         for (number, place) in places.iter().enumerate().filter(|(_, place)| **place != NO_ID) {
             let mut place = Some(*place).filter(|place| *place != NOWHERE && self.turns == turns);
             if place.is_none() {
-                group.look_at(&self.hasher, cut, number..number + 1, dimension);
+                group.read_owners(&self.hasher, cut, number..number + 1, dimension);
                 let owner = group.owners[0];
                 place = self.recall(owner.bytes.of(&group.arena), owner.hash);
             }
@@ -330,7 +330,7 @@ fn groups(length: usize) -> impl Iterator<Item = Range<usize>> {
 
 impl Group {
     /// Fills `owners` with the owners of these series' names.
-    fn look_at(
+    fn read_owners(
         &mut self,
         hasher: &RandomState,
         cut: &Aggregator,

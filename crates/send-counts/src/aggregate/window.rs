@@ -57,13 +57,13 @@ impl Window {
             (Timestamp::Event, Some(time)) => time,
             _ => now,
         };
-        self.judge(time - time % self.bucket_seconds, now, self.delay_seconds_max)
+        self.place_bucket(time - time % self.bucket_seconds, now, self.delay_seconds_max)
     }
 
     /// Places what was counted under `bucket` again, when the request with its point begins at `now`: the wall clock may
     /// have been set meanwhile, or the process stopped.
     pub fn place_again(&self, bucket: u64, now: u64) -> Placed {
-        self.judge(bucket, now, self.request_seconds_max)
+        self.place_bucket(bucket, now, self.request_seconds_max)
     }
 
     /// Whether every bucket from `oldest` to `newest` stays where it is when a request begins at `now`.
@@ -71,7 +71,7 @@ impl Window {
         [oldest, newest].into_iter().all(|bucket| self.place_again(bucket, now) == Placed::Bucket(bucket))
     }
 
-    fn judge(&self, bucket: u64, now: u64, delay_seconds_max: u64) -> Placed {
+    fn place_bucket(&self, bucket: u64, now: u64, delay_seconds_max: u64) -> Placed {
         let placed = if bucket > now + AHEAD_SECONDS_MAX {
             Placed::Early
         } else if bucket + BEHIND_SECONDS_MAX < now + delay_seconds_max {

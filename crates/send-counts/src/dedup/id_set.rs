@@ -22,7 +22,7 @@ const EMPTY: u64 = u64::MAX;
 /// The ids in a ring, oldest first, and an index over it.
 ///
 /// The index holds 31 bits of the hash beside the place in the ring, so that an id that is new (nearly all are) costs
-/// one look into memory; [`IdSet::look_at`] lets those of several ids overlap. Nothing is hashed again when the index
+/// one look into memory; [`IdSet::prefetch`] lets those of several ids overlap. Nothing is hashed again when the index
 /// grows, and nothing is ever scanned.
 #[derive(Debug)]
 pub(super) struct IdSet {
@@ -67,7 +67,7 @@ impl IdSet {
     }
 
     /// Looks at the places where the ids would stand, so that the waits for memory overlap. Changes nothing.
-    pub(super) fn look_at(&self, ids: impl Iterator<Item = IdHash>) {
+    pub(super) fn prefetch(&self, ids: impl Iterator<Item = IdHash>) {
         let slots: &[u64] = &self.slots;
         black_box(ids.fold(0, |looked, id| looked ^ slots[home(slots, tag(id))]));
     }
@@ -117,7 +117,7 @@ impl IdSet {
             let place = self.marks.front().map_or(end, |(_, place)| *place);
             while self.first < place {
                 let run = usize::try_from(place - self.first).unwrap_or(RUN).min(RUN);
-                self.look_at(self.ring.iter().take(run).copied());
+                self.prefetch(self.ring.iter().take(run).copied());
                 (0..run).filter_map(|_| self.forget_oldest()).for_each(&mut forgotten);
             }
         }

@@ -190,7 +190,7 @@ impl ClientContext for Callbacks {
             }
         }
         if is_up {
-            self.health.is_let_in();
+            self.health.note_connected();
         }
         let group = statistics.cgrp.as_ref();
         self.health.look_at_group(group.map_or(Membership::Member, |group| self.protocol.membership(group)));

@@ -130,8 +130,9 @@ impl Poller {
                 // Readable topics go on, as long as the group may be used.
                 let is_of_group =
                     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
-                let is_refused = |held: &Partition| self.commits.refused_topics.contains(&held.topic);
-                let is_all = is_of_group || self.offsets.held().all(is_refused);
+                let is_refused =
+                    |partition: &Partition| self.commits.refused_topics.contains(&partition.topic);
+                let is_all = is_of_group || self.offsets.assigned().all(is_refused);
                 self.commits.waiting_since = None;
                 self.tell(words, &error.to_string(), is_all);
             }
@@ -149,7 +150,7 @@ impl Poller {
     }
 
     fn tell(&mut self, words: &str, reason: &str, is_all: bool) {
-        let messages = self.offsets.counted_again(self.offsets.held());
+        let messages = self.offsets.counted_again(self.offsets.assigned());
         if is_all && !self.commits.is_held {
             self.commits.is_held = true;
             self.parts.health.hold(true);
@@ -183,9 +184,11 @@ impl Poller {
 
     /// Partitions were given up: their refused commits are void, and counting resumes with the last of them.
     pub(super) fn forgive(&mut self) {
-        let held: Vec<_> = self.offsets.held().cloned().collect();
-        self.commits.refused_topics.retain(|topic| held.iter().any(|partition| partition.topic == *topic));
-        if self.offsets.unconfirmed(&held).is_empty() {
+        let assigned: Vec<_> = self.offsets.assigned().cloned().collect();
+        self.commits
+            .refused_topics
+            .retain(|topic| assigned.iter().any(|partition| partition.topic == *topic));
+        if self.offsets.unconfirmed(&assigned).is_empty() {
             self.commits.refused_topics.clear();
             self.commits.waiting_since = None;
         }

@@ -216,7 +216,7 @@ impl DeliveryMaker {
 
     /// Logs that messages can't be read, once a minute for each complaint.
     fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
-        if self.complaints.is_due(what, schema) {
+        if self.complaints.allow(what, schema) {
             let schema = schema.map(|schema| schema.to_string());
             tracing::error!(schema, "kafka: {what}");
         }
@@ -236,7 +236,7 @@ struct Complaint {
 
 impl Complaints {
     /// Whether to say it again. Of more complaints a minute than are remembered some are not said.
-    fn is_due(&mut self, what: &str, schema: Option<SchemaKey>) -> bool {
+    fn allow(&mut self, what: &str, schema: Option<SchemaKey>) -> bool {
         self.0.retain(|complaint| complaint.said.elapsed() < COMPLAIN_AGAIN_AFTER);
         let is_said = self.0.iter().any(|complaint| complaint.what == what && complaint.schema == schema);
         let is_due = !is_said && self.0.len() < COMPLAINTS_MAX;
@@ -311,13 +311,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_complaint_is_said_once_a_minute_whatever_comes_beside_it() {
         let mut complaints = Complaints::default();
-        let mut is_due = |what, id: Option<u32>| complaints.is_due(what, id.map(SchemaKey::Id));
-        assert!(is_due("no registry", None) && is_due("unknown", Some(77)));
-        assert!(is_due("unknown", Some(78)));
-        assert!(!is_due("no registry", None) && !is_due("unknown", Some(77)));
+        let mut allow = |what, id: Option<u32>| complaints.allow(what, id.map(SchemaKey::Id));
+        assert!(allow("no registry", None) && allow("unknown", Some(77)));
+        assert!(allow("unknown", Some(78)));
+        assert!(!allow("no registry", None) && !allow("unknown", Some(77)));
         tokio::time::advance(COMPLAIN_AGAIN_AFTER).await;
-        assert!(is_due("unknown", Some(77)));
-        let said = (0..1_000).filter(|id| is_due("unknown", Some(*id))).count();
+        assert!(allow("unknown", Some(77)));
+        let said = (0..1_000).filter(|id| allow("unknown", Some(*id))).count();
         assert!((20..=COMPLAINTS_MAX).contains(&said), "{said} of 1,000");
     }
 

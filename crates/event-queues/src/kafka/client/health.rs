@@ -176,7 +176,7 @@ impl Health {
     }
 
     /// Of the topics asked for these are there.
-    pub(super) fn are_there(&self, asked: &[String], found: &[String]) {
+    pub(super) fn note_topics_found(&self, asked: &[String], found: &[String]) {
         const ABSENT: &str = "a topic of queue.kafka.topics does not exist on the Kafka broker, or this client may not see it: \
                               create it, mend its name, or give this client the right to (Read and Describe on the topic)";
         if self.troubles().forgive_topics(|topic| found.iter().any(|one| one == topic)) {
@@ -191,7 +191,7 @@ impl Health {
     }
 
     /// A broker is connected. Without messages to read, only this shows the end of a refusal.
-    pub(super) fn is_let_in(&self) {
+    pub(super) fn note_connected(&self) {
         let mut troubles = self.troubles();
         if troubles.slot(Trouble::Access).is_out_of_date() {
             troubles.clear(Trouble::Access);
@@ -199,7 +199,7 @@ impl Health {
     }
 
     /// Fetching goes on, and refusals of it would be reported again.
-    pub(super) fn is_fetching(&self) {
+    pub(super) fn note_fetching(&self) {
         for trouble in [Trouble::Reads, Trouble::Standstill] {
             let mut troubles = self.troubles();
             if troubles.slot(trouble).is_out_of_date() && troubles.clear(trouble) {
@@ -209,7 +209,7 @@ impl Health {
     }
 
     /// All partitions are read to their end, so none of their topics is refused any more.
-    pub(super) fn all_is_read(&self) {
+    pub(super) fn note_all_read(&self) {
         if self.clear(Trouble::Reads) {
             tell_end(Trouble::Reads);
         }
@@ -257,16 +257,16 @@ impl Health {
         self.granted(topics, |_| ());
     }
 
-    /// A message or a commit of these topics came through. `held` are those of all partitions that this process reads: where
+    /// A message or a commit of these topics came through. `assigned` are those of all partitions that this process reads: where
     /// not all are readable, one of them may be that whose read was refused.
-    pub(super) fn came_through<'t>(&self, topics: &[&str], mut held: impl Iterator<Item = &'t str>) {
+    pub(super) fn came_through<'t>(&self, topics: &[&str], mut assigned: impl Iterator<Item = &'t str>) {
         self.granted(topics, |troubles| {
             if troubles.slot(Trouble::Reads).words.is_none() {
                 return;
             }
             let TroubleSlots { readable, .. } = troubles;
             readable.extend(topics.iter().map(|&topic| topic.to_owned()));
-            if held.all(|topic| readable.contains(topic)) && troubles.clear(Trouble::Reads) {
+            if assigned.all(|topic| readable.contains(topic)) && troubles.clear(Trouble::Reads) {
                 tell_end(Trouble::Reads);
             }
         });

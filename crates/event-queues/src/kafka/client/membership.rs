@@ -139,7 +139,7 @@ impl Poller {
         self.is_all_paused = false;
         self.idle_since = None;
         self.steady.disturb();
-        let reading = self.offsets.held().count();
+        let reading = self.offsets.assigned().count();
         self.joining = Joining::Answered;
         self.without_since = if reading == 0 { self.without_since.or(Some(Instant::now())) } else { None };
         self.parts.health.set_partitions(reading);
@@ -196,7 +196,7 @@ impl Poller {
         if let Err(error) = give_up(&self.consumer, &given) {
             tracing::error!(%error, "kafka: partitions could not be given up");
         }
-        let reading = self.offsets.held().count();
+        let reading = self.offsets.assigned().count();
         if reading == 0 {
             // The group may be without a coordinator from here on.
             self.joining = Joining::Unanswered(None);
@@ -240,10 +240,10 @@ impl Poller {
                 other => self.defer(other),
             }
         }
-        let held: Vec<_> = self.offsets.held().cloned().collect();
+        let assigned: Vec<_> = self.offsets.assigned().cloned().collect();
         let deadline = self.close_by.unwrap_or_else(|| Instant::now() + LAST_COMMIT_MAX);
-        if let Err(reason) = self.commit_now(&held, deadline) {
-            let messages = self.offsets.counted_again(&held);
+        if let Err(reason) = self.commit_now(&assigned, deadline) {
+            let messages = self.offsets.counted_again(&assigned);
             self.parts.health.add_repeated(messages);
             tracing::error!(
                 reason,
@@ -251,7 +251,7 @@ impl Poller {
                 "kafka: the last commit has failed; what was counted since the one before is counted again"
             );
         }
-        self.examine(&held);
+        self.examine(&assigned);
         self.parts.health.close();
         self.consumer.context().leave();
         self.answer();

@@ -51,7 +51,7 @@ pub(super) struct Watermarks {
 
 /// The state of a partition while it belongs to this process. Messages are counted since it was assigned.
 #[derive(Debug, Default)]
-struct Held {
+struct AssignedPartition {
     assignment: Arc<Assignment>,
     /// The offset behind the last message that was handed out, and how many there were.
     delivered: Option<i64>,
@@ -74,7 +74,7 @@ struct Held {
     gaps: OffsetGaps,
 }
 
-impl Held {
+impl AssignedPartition {
     /// The offset that the next message should have.
     fn expected(&self) -> Option<i64> {
         self.passed.max(self.delivered).or(self.committed)
@@ -129,7 +129,7 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct PartitionOffsets {
     last_receipt: u64,
-    held: HashMap<Partition, Held>,
+    assigned: HashMap<Partition, AssignedPartition>,
     /// In ascending order of receipts.
     open: VecDeque<Open>,
 }
@@ -138,8 +138,9 @@ impl PartitionOffsets {
     /// Adds `partition`, which belongs to this process from here on; `committed` is the group's committed offset.
     pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
         let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
-        let held = Held { assignment, requested: committed, committed, ..Held::default() };
-        if let Some(before) = self.held.insert(partition, held) {
+        let assigned =
+            AssignedPartition { assignment, requested: committed, committed, ..AssignedPartition::default() };
+        if let Some(before) = self.assigned.insert(partition, assigned) {
             before.assignment.is_over.store(true, Ordering::Release);
         }
     }
@@ -147,38 +148,38 @@ impl PartitionOffsets {
     /// Removes partitions, which belong to other members from here on.
     pub(super) fn forget<'a>(&mut self, partitions: impl IntoIterator<Item = &'a Partition>) {
         for partition in partitions {
-            if let Some(held) = self.held.remove(partition) {
-                held.assignment.is_over.store(true, Ordering::Release);
+            if let Some(assigned) = self.assigned.remove(partition) {
+                assigned.assignment.is_over.store(true, Ordering::Release);
             }
         }
         self.open.retain(|open| !open.assignment.is_over());
     }
 
     /// The partitions that belong to this process, in no order.
-    pub(super) fn held(&self) -> impl Iterator<Item = &Partition> {
-        self.held.keys()
+    pub(super) fn assigned(&self) -> impl Iterator<Item = &Partition> {
+        self.assigned.keys()
     }
 
     /// The assignment of a partition that belongs to this process.
     pub(super) fn assignment(&self, partition: &Partition) -> Option<&Arc<Assignment>> {
-        self.held.get(partition).map(|held| &held.assignment)
+        self.assigned.get(partition).map(|assigned| &assigned.assignment)
     }
 
     /// The offset that the next message of `partition` should have, as far as it is known.
     pub(super) fn expected(&self, partition: &Partition) -> Option<i64> {
-        self.held.get(partition).and_then(Held::expected)
+        self.assigned.get(partition).and_then(AssignedPartition::expected)
     }
 
     /// Notes that this many messages of `partition`, up to before `next_offset`, are handed out.
     pub(super) fn deliver(&mut self, partition: &Partition, next_offset: i64, messages: usize) -> Receipt {
         let receipt = self.receipt();
-        if let Some(held) = self.held.get_mut(partition) {
-            held.delivered = Some(next_offset);
-            held.delivered_messages += messages as u64;
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.delivered = Some(next_offset);
+            assigned.delivered_messages += messages as u64;
             // It goes back if the topic was made anew.
-            held.passed = held.passed.filter(|passed| *passed <= next_offset);
-            let (partition, assignment) = (partition.clone(), Arc::clone(&held.assignment));
-            let messages = held.delivered_messages;
+            assigned.passed = assigned.passed.filter(|passed| *passed <= next_offset);
+            let (partition, assignment) = (partition.clone(), Arc::clone(&assigned.assignment));
+            let messages = assigned.delivered_messages;
             self.open.push_back(Open { receipt, partition, assignment, next_offset, messages });
         }
         receipt
@@ -186,47 +187,48 @@ impl PartitionOffsets {
 
     /// Notes a gap: the message at `to` followed the one before `from`.
     pub(super) fn leave_out(&mut self, partition: &Partition, from: i64, to: i64) {
-        if let Some(held) = self.held.get_mut(partition) {
-            held.gaps.add(OffsetGap { from, to });
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.gaps.add(OffsetGap { from, to });
         }
     }
 
     /// Forgets the gaps of a partition that goes back: what it left out it will leave out again.
     pub(super) fn go_back(&mut self, partition: &Partition) {
-        if let Some(held) = self.held.get_mut(partition) {
-            held.gaps = OffsetGaps::default();
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.gaps = OffsetGaps::default();
         }
     }
 
     /// Updates the watermarks of a partition. Returns what is lost of the gaps that they can judge. Where no broker leads the
     /// partition its end is unknown, and stays the last one that was known.
     pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
-        let held = self.held.get_mut(partition)?;
-        let end = if marks.end < 0 { held.marks.map_or(marks.end, |known| known.end) } else { marks.end };
-        held.first_end = held.first_end.or((end >= 0).then_some(end));
-        held.marks = Some(Watermarks { end, ..marks });
-        held.gaps.examine(marks)
+        let assigned = self.assigned.get_mut(partition)?;
+        let end = if marks.end < 0 { assigned.marks.map_or(marks.end, |known| known.end) } else { marks.end };
+        assigned.first_end = assigned.first_end.or((end >= 0).then_some(end));
+        assigned.marks = Some(Watermarks { end, ..marks });
+        assigned.gaps.examine(marks)
     }
 
     /// Those of the partitions with gaps that wait to be examined, and are longer than a marker.
     pub(super) fn unexamined(&self, partitions: &[Partition]) -> Vec<Partition> {
-        let is_one = |one: &&Partition| self.held.get(one).is_some_and(|held| held.gaps.are_long());
+        let is_one =
+            |one: &&Partition| self.assigned.get(one).is_some_and(|assigned| assigned.gaps.are_long());
         partitions.iter().filter(is_one).cloned().collect()
     }
 
     /// What is lost of the gaps of a partition, if the broker's first message was at `start` after all of them.
     pub(super) fn examine_all(&mut self, partition: &Partition, start: i64) -> Option<Loss> {
-        self.held.get_mut(partition)?.gaps.examine_all(start)
+        self.assigned.get_mut(partition)?.gaps.examine_all(start)
     }
 
     /// Where a partition ends, as far as is known; negative where it is not.
     pub(super) fn end(&self, partition: &Partition) -> i64 {
-        self.held.get(partition).and_then(|held| held.marks).map_or(-1, |marks| marks.end)
+        self.assigned.get(partition).and_then(|assigned| assigned.marks).map_or(-1, |marks| marks.end)
     }
 
     /// Notes where a partition ends that is not fetched at present, and so goes on from where it ended.
     pub(super) fn raise_end(&mut self, partition: &Partition, end: i64) {
-        if let Some(marks) = self.held.get_mut(partition).and_then(|held| held.marks.as_mut()) {
+        if let Some(marks) = self.assigned.get_mut(partition).and_then(|assigned| assigned.marks.as_mut()) {
             marks.end = marks.end.max(end);
         }
     }
@@ -235,16 +237,16 @@ impl PartitionOffsets {
     /// is no message. Returns the losses among that.
     pub(super) fn pass_ends(&mut self) -> Vec<(Partition, Loss)> {
         let mut lost = Vec::new();
-        for (partition, held) in &mut self.held {
-            let Some(marks) = held.marks.filter(|marks| marks.is_at_end) else { continue };
+        for (partition, assigned) in &mut self.assigned {
+            let Some(marks) = assigned.marks.filter(|marks| marks.is_at_end) else { continue };
             // A committed offset may lie beyond the end: of a topic that was made anew, say.
-            let read = held.passed.max(held.delivered);
+            let read = assigned.passed.max(assigned.delivered);
             if read.is_some_and(|read| read >= marks.next) {
                 continue;
             }
-            let expected = held.expected();
-            held.passed = Some(marks.next);
-            held.settle_end();
+            let expected = assigned.expected();
+            assigned.passed = Some(marks.next);
+            assigned.settle_end();
             if let Some(expected) = expected {
                 let gap = OffsetGap { from: expected, to: marks.next };
                 lost.extend(gap.loss(marks.start).map(|loss| (partition.clone(), loss)));
@@ -256,23 +258,23 @@ impl PartitionOffsets {
     /// Whether all partitions are read to their end, as far as the client knows, or to where they ended first: to some of them
     /// more may come all the time.
     pub(super) fn are_at_end(&self) -> bool {
-        self.held.values().all(Held::is_at_end)
+        self.assigned.values().all(AssignedPartition::is_at_end)
     }
 
     /// Messages that are left to be read, or to be committed.
     pub(super) fn lag(&self) -> u64 {
-        self.held.values().map(Held::lag).sum()
+        self.assigned.values().map(AssignedPartition::lag).sum()
     }
 
     /// Messages that are left to be read.
     pub(super) fn waiting(&self) -> u64 {
-        self.held.values().map(Held::waiting).sum()
+        self.assigned.values().map(AssignedPartition::waiting).sum()
     }
 
     /// Messages of `partitions` that are counted and not confirmed by the broker.
     pub(super) fn counted_again<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> u64 {
-        let held = partitions.into_iter().filter_map(|partition| self.held.get(partition));
-        held.map(|held| held.acknowledged_messages - held.committed_messages).sum()
+        let assigned = partitions.into_iter().filter_map(|partition| self.assigned.get(partition));
+        assigned.map(|assigned| assigned.acknowledged_messages - assigned.committed_messages).sum()
     }
 
     /// A receipt for a delivery without messages.
@@ -284,13 +286,13 @@ impl PartitionOffsets {
     /// Notes that every delivery up to and including `receipt` has an outcome.
     pub(super) fn acknowledge(&mut self, receipt: Receipt) {
         while let Some(open) = self.open.pop_front_if(|open| open.receipt <= receipt) {
-            if let Some(held) = self.held.get_mut(&open.partition)
-                && Arc::ptr_eq(&held.assignment, &open.assignment)
+            if let Some(assigned) = self.assigned.get_mut(&open.partition)
+                && Arc::ptr_eq(&assigned.assignment, &open.assignment)
             {
-                held.acknowledged = Some(open.next_offset);
-                held.acknowledged_messages = open.messages;
-                held.unconfirmed.push_back((open.next_offset, open.messages));
-                held.settle_end();
+                assigned.acknowledged = Some(open.next_offset);
+                assigned.acknowledged_messages = open.messages;
+                assigned.unconfirmed.push_back((open.next_offset, open.messages));
+                assigned.settle_end();
             }
         }
     }
@@ -299,15 +301,15 @@ impl PartitionOffsets {
     pub(super) fn is_settled<'a>(&self, partitions: impl IntoIterator<Item = &'a Partition>) -> bool {
         partitions
             .into_iter()
-            .filter_map(|partition| self.held.get(partition))
-            .all(|held| held.delivered == held.acknowledged)
+            .filter_map(|partition| self.assigned.get(partition))
+            .all(|assigned| assigned.delivered == assigned.acknowledged)
     }
 
     /// The acknowledged offsets that are not requested yet; they count as requested from here on.
     pub(super) fn request(&mut self) -> Vec<(Partition, i64)> {
-        let due = self.held.iter_mut().filter_map(|(partition, held)| {
-            let offset = held.acknowledged.filter(|_| held.acknowledged != held.requested)?;
-            held.requested = Some(offset);
+        let due = self.assigned.iter_mut().filter_map(|(partition, assigned)| {
+            let offset = assigned.acknowledged.filter(|_| assigned.acknowledged != assigned.requested)?;
+            assigned.requested = Some(offset);
             Some((partition.clone(), offset))
         });
         due.collect()
@@ -319,8 +321,8 @@ impl PartitionOffsets {
         partitions: impl IntoIterator<Item = &'a Partition>,
     ) -> Vec<(Partition, i64)> {
         let unconfirmed = partitions.into_iter().filter_map(|partition| {
-            let held = self.held.get(partition)?;
-            let offset = held.acknowledged.filter(|_| held.acknowledged != held.committed)?;
+            let assigned = self.assigned.get(partition)?;
+            let offset = assigned.acknowledged.filter(|_| assigned.acknowledged != assigned.committed)?;
             Some((partition.clone(), offset))
         });
         unconfirmed.collect()
@@ -328,14 +330,14 @@ impl PartitionOffsets {
 
     /// Notes that the broker has confirmed `offset`. Answers come in the order of the requests.
     pub(super) fn confirm(&mut self, partition: &Partition, offset: i64) {
-        if let Some(held) = self.held.get_mut(partition) {
-            held.committed = Some(offset);
+        if let Some(assigned) = self.assigned.get_mut(partition) {
+            assigned.committed = Some(offset);
             // Offsets only grow, except for a topic that was made anew.
-            let is_known = held.unconfirmed.iter().any(|(known, _)| *known == offset);
+            let is_known = assigned.unconfirmed.iter().any(|(known, _)| *known == offset);
             while let Some((known, messages)) =
-                held.unconfirmed.pop_front_if(|(known, _)| is_known || *known <= offset)
+                assigned.unconfirmed.pop_front_if(|(known, _)| is_known || *known <= offset)
             {
-                held.committed_messages = messages;
+                assigned.committed_messages = messages;
                 if known == offset {
                     break;
                 }
@@ -345,10 +347,10 @@ impl PartitionOffsets {
 
     /// Notes that the broker has refused `offset`: it is requested again, unless a greater one was requested meanwhile.
     pub(super) fn refuse(&mut self, partition: &Partition, offset: i64) {
-        if let Some(held) = self.held.get_mut(partition)
-            && held.requested == Some(offset)
+        if let Some(assigned) = self.assigned.get_mut(partition)
+            && assigned.requested == Some(offset)
         {
-            held.requested = held.committed;
+            assigned.requested = assigned.committed;
         }
     }
 }

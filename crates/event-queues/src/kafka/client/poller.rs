@@ -293,7 +293,7 @@ impl Poller {
 
     /// A message or a commit of these topics came through.
     pub(super) fn came_through(&self, topics: &[&str]) {
-        self.parts.health.came_through(topics, self.offsets.held().map(|partition| &*partition.topic));
+        self.parts.health.came_through(topics, self.offsets.assigned().map(|partition| &*partition.topic));
     }
 
     /// Hands over the batch.

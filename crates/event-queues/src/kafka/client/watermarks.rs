@@ -70,8 +70,8 @@ impl Poller {
         }
         // What is not fetched has no news of its end.
         if self.is_paused && !self.is_asking {
-            let held = self.offsets.held().cloned().collect();
-            self.is_asking = self.questions.send(BrokerQuestion::Ends(held)).is_ok();
+            let assigned = self.offsets.assigned().cloned().collect();
+            self.is_asking = self.questions.send(BrokerQuestion::Ends(assigned)).is_ok();
         }
         self.show_lag();
         self.watch_commits();
@@ -126,7 +126,7 @@ impl Poller {
         if self.is_paused || !self.parts.health.is_connected() {
             self.parts.health.lasts(Trouble::Reads);
         }
-        self.parts.health.is_fetching();
+        self.parts.health.note_fetching();
         let mut topics = self.parts.health.refused_topics();
         let every = if topics.is_empty() { LOOK_AGAIN_AFTER } else { TRY_AGAIN_AFTER };
         topics.extend(
@@ -159,7 +159,7 @@ impl Poller {
     pub(super) fn look_at_topics(&mut self, asked: &[String], found: Option<&[String]>) {
         self.topics_asked = TopicsAsked::Answered(Instant::now());
         if let Some(found) = found {
-            self.parts.health.are_there(asked, found);
+            self.parts.health.note_topics_found(asked, found);
         }
     }
 
@@ -186,7 +186,7 @@ impl Poller {
                  no topic of queue.kafka.topics"
             )));
         }
-        if self.offsets.held().next().is_none() {
+        if self.offsets.assigned().next().is_none() {
             return Ok(());
         }
         let idle_since = *self.idle_since.get_or_insert_with(Instant::now);
@@ -196,7 +196,7 @@ impl Poller {
         }
         let is_at_end = self.offsets.are_at_end();
         if is_at_end {
-            self.parts.health.all_is_read();
+            self.parts.health.note_all_read();
         }
         // What may not be read has no end.
         let is_stuck =

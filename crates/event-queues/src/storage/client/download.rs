@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
 
 use super::health::BucketHealth;
-use super::memory::Print;
+use super::memory::ContentHash;
 
 /// How many pieces of a body wait to be read.
 const PIECES_MAX: usize = 8;
@@ -189,9 +189,9 @@ impl Read for Download {
 
 impl Account {
     /// The print of all bytes that were read.
-    pub(super) fn print(&self) -> Print {
+    pub(super) fn print(&self) -> ContentHash {
         let stored = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        Print { bytes: stored.bytes, hash: stored.hasher.finish_128() }
+        ContentHash { bytes: stored.bytes, hash: stored.hasher.finish_128() }
     }
 
     /// # Errors
@@ -237,7 +237,7 @@ pub(super) async fn begins_with(
     store: &dyn ObjectStore,
     path: &Path,
     e_tag: Option<String>,
-    print: Print,
+    print: ContentHash,
 ) -> Result<bool, Error> {
     Ok(print_of(store, path, e_tag, print.bytes).await? == print)
 }
@@ -248,7 +248,7 @@ pub(super) async fn print_of(
     path: &Path,
     e_tag: Option<String>,
     bytes: u64,
-) -> Result<Print, Error> {
+) -> Result<ContentHash, Error> {
     let options = GetOptions::new().with_if_match(e_tag).with_range(Some(0..bytes));
     let mut stream = store.get_opts(path, options).await?.into_stream();
     let (mut hasher, mut given, mut pace) = (XxHash3_128::new(), 0, Pace::default());
@@ -261,7 +261,7 @@ pub(super) async fn print_of(
         given += piece.len() as u64;
     }
     ensure_given(given, bytes)?;
-    Ok(Print { bytes: given, hash: hasher.finish_128() })
+    Ok(ContentHash { bytes: given, hash: hasher.finish_128() })
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) struct ObjectRecord {
     pub(super) place: Option<ReadPlace>,
     /// The print of the stored bytes that this stands for, as far as known; of a part, of those read for it, which may
     /// be some more.
-    pub(super) print: Option<Print>,
+    pub(super) print: Option<ContentHash>,
 }
 
 /// Identifies what is written under an object's path.
@@ -105,7 +105,7 @@ impl ObjectRecord {
 
 /// Identifies stored bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Print {
+pub(super) struct ContentHash {
     /// How many, from the first one on.
     pub(super) bytes: u64,
     /// XXH3 of them, 128 bits.
@@ -383,7 +383,7 @@ mod tests {
 
     fn record(version: &str) -> ObjectRecord {
         let place = ReadPlace { layout: FileLayout::Avro, position: 9, container: 3 };
-        let print = Print { bytes: 10, hash: 7 };
+        let print = ContentHash { bytes: 10, hash: 7 };
         ObjectRecord {
             version: version.to_owned(),
             standing: ObjectStanding::Counted,

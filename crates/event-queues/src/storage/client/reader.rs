@@ -18,7 +18,7 @@ use self::outbox::ObjectOutbox;
 use super::bucket::{Bucket, advice};
 use super::download::{self, Account, Download};
 use super::health::BucketHealth;
-use super::memory::{ObjectRecord, ObjectStanding, Print};
+use super::memory::{ContentHash, ObjectRecord, ObjectStanding};
 use super::pending::ObjectKey;
 use crate::Origin;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
@@ -230,7 +230,7 @@ impl ObjectReader {
 
     /// The print of the stored bytes that stand for the chunks handed out, `bytes` of them, which are fetched once more.
     /// `None` if that fails.
-    fn print_of(&self, object: &FoundObject, bytes: Option<u64>) -> Option<Print> {
+    fn print_of(&self, object: &FoundObject, bytes: Option<u64>) -> Option<ContentHash> {
         let bytes = bytes.filter(|bytes| *bytes > 0)?;
         let ObjectMeta { location, e_tag, .. } = &object.meta;
         let store = &*self.buckets[object.source].store;

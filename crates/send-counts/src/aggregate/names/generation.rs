@@ -69,15 +69,15 @@ impl Generation {
     }
 
     /// Looks at what is about to be asked for, so that it is in the cache by then. Changes nothing.
-    pub(super) fn touch(&self, owners: &[Owner]) {
-        let mut touched = 0;
+    pub(super) fn prefetch(&self, owners: &[Owner]) {
+        let mut prefetched = 0;
         for owner in owners {
             if let Some(place) = self.index.find(owner.hash, |_| true) {
                 let known = &self.known[*place as usize];
-                touched ^= self.arena.get(known.owner.start as usize).copied().unwrap_or_default();
+                prefetched ^= self.arena.get(known.owner.start as usize).copied().unwrap_or_default();
             }
         }
-        black_box(touched);
+        black_box(prefetched);
     }
 
     pub(super) fn insert(&mut self, owner: &[u8], hash: u64, name: &[u8], seen: u32) -> u32 {

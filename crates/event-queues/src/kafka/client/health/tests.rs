@@ -81,7 +81,7 @@ fn a_topic_that_is_refused_stays_so_whatever_comes_of_others() {
     health.came_through(&["away"], ["away", "t"].into_iter());
     health.assigned(&["secret"]);
     assert!(watch.trouble().unwrap().ends_with("mend its name: gone"));
-    health.are_there(&["gone".into()], &["gone".into()]);
+    health.note_topics_found(&["gone".into()], &["gone".into()]);
     assert_eq!((watch.trouble(), health.unread()), (None, None));
 }
 
@@ -110,15 +110,15 @@ fn a_refused_fetch_is_over_when_it_is_reported_no_more() {
     let (health, watch) = watched();
     for trouble in [Trouble::Reads, Trouble::Standstill] {
         health.complain(trouble, "refused");
-        health.is_fetching();
+        health.note_fetching();
         assert!(health.is_in(trouble));
         let long_ago = Instant::now().checked_sub(REFUSED_AGAIN_WITHIN + Duration::from_secs(1)).unwrap();
         health.troubles().slot(trouble).seen = Some(long_ago);
         health.lasts(trouble);
-        health.is_fetching();
+        health.note_fetching();
         assert!(health.is_in(trouble));
         health.troubles().slot(trouble).seen = Some(long_ago);
-        health.is_fetching();
+        health.note_fetching();
         assert_eq!(watch.trouble(), None);
         health.lasts(trouble);
         assert_eq!(watch.trouble(), None, "what is over can't last");
@@ -130,14 +130,14 @@ fn a_topic_that_was_asked_for_and_is_not_there_is_told_once() {
     let (health, watch) = watched();
     let (t, absent): (String, String) = ("t".into(), "absent".into());
     let asked = [t.clone(), absent.clone()];
-    health.are_there(&asked, std::slice::from_ref(&t));
+    health.note_topics_found(&asked, std::slice::from_ref(&t));
     let said = watch.trouble().unwrap();
     assert!(said.contains("may not see it") && said.ends_with(": absent"), "{said}");
     // What librdkafka has said of it stays.
     refuse(&health, "t", RDKafkaErrorCode::TopicAuthorizationFailed);
-    health.are_there(&asked, &[absent]);
+    health.note_topics_found(&asked, &[absent]);
     assert!(watch.trouble().unwrap().ends_with("on the topic): t"));
-    health.are_there(&asked, &asked);
+    health.note_topics_found(&asked, &asked);
     assert_eq!(watch.trouble(), None);
 }
 

@@ -135,7 +135,7 @@ fn many_small_gaps_make_room_for_a_large_one() {
     let mut offsets = holding(&[0]);
     (0..10_000).for_each(|at| offsets.leave_out(&partition(0), 10 * at, 10 * at + 1));
     offsets.leave_out(&partition(0), 200_000, 200_500);
-    assert_eq!(offsets.held[&partition(0)].gaps.len(), GAPS_MAX);
+    assert_eq!(offsets.assigned[&partition(0)].gaps.len(), GAPS_MAX);
     let loss = offsets.look(&partition(0), marks(200_500, 200_501)).unwrap();
     assert!(loss.messages >= 500, "{loss:?}");
 }
@@ -355,8 +355,8 @@ proptest! {
         prop_assert!(offsets.is_settled(&all));
         offsets.request();
         for (at, handed) in handed.iter().enumerate() {
-            let held = &offsets.held[&all[at]];
-            prop_assert_eq!(held.requested.or(held.committed), handed.last().map(|(_, next)| *next));
+            let assigned = &offsets.assigned[&all[at]];
+            prop_assert_eq!(assigned.requested.or(assigned.committed), handed.last().map(|(_, next)| *next));
         }
     }
 }

@@ -19,14 +19,14 @@ const LINES_OF_A_SERIES: usize = 3;
 
 /// Sends whose series are worked out and which are not counted yet.
 #[derive(Debug, Default)]
-pub struct Keyed {
-    sends: Vec<KeyedSend>,
+pub struct PreparedSends {
+    sends: Vec<PreparedSend>,
     /// Their keys and names.
     arena: Vec<u8>,
 }
 
 #[derive(Debug)]
-struct KeyedSend {
+struct PreparedSend {
     hash: u64,
     key: Span,
     /// By dimension; empty where there is none, or where the name is part of the key.
@@ -35,7 +35,7 @@ struct KeyedSend {
     seen: u32,
 }
 
-impl Keyed {
+impl PreparedSends {
     /// Forgets them all.
     pub fn clear(&mut self) {
         self.sends.clear();
@@ -48,56 +48,63 @@ impl Keyed {
 }
 
 impl Aggregator {
-    /// Works out the series of a send and appends it to `keyed`; its number there is how many were before it. `bucket` and `seen` are as for [`Aggregator::record`].
+    /// Works out the series of a send and appends it to `prepared`; its number there is how many were before it. `bucket` and
+    /// `seen` are as for [`Aggregator::record`].
     #[inline]
-    pub fn key(
+    pub fn prepare(
         &self,
-        keyed: &mut Keyed,
+        prepared: &mut PreparedSends,
         connection: ConnectionId,
         event: &SendEvent<'_>,
         channel: &str,
         bucket: u64,
         seen: u64,
     ) {
-        let start = keyed.arena.len();
-        let attributes = self.layout.write_key(&mut keyed.arena, connection, event, channel);
-        let hash = self.hash(&keyed.arena[start..]);
-        let key = Span::since(start, &keyed.arena);
-        let names = attributes.names.map(|name| store(&mut keyed.arena, name));
-        keyed.sends.push(KeyedSend { hash, key, names, bucket: saturate(bucket), seen: saturate(seen) });
+        let start = prepared.arena.len();
+        let attributes = self.layout.write_key(&mut prepared.arena, connection, event, channel);
+        let hash = self.hash(&prepared.arena[start..]);
+        let key = Span::since(start, &prepared.arena);
+        let names = attributes.names.map(|name| store(&mut prepared.arena, name));
+        prepared.sends.push(PreparedSend {
+            hash,
+            key,
+            names,
+            bucket: saturate(bucket),
+            seen: saturate(seen),
+        });
     }
 
-    /// Looks at what the sends will be counted in, so that it is in the cache by then. Changes nothing.
-    pub fn touch(&self, keyed: &Keyed) {
-        self.touch_all(keyed.sends.iter().map(|send| send.hash));
+    /// Brings what the sends will be counted in into the cache. Changes nothing.
+    pub fn prefetch(&self, prepared: &PreparedSends) {
+        self.prefetch_all(prepared.sends.iter().map(|send| send.hash));
     }
 
     /// The same for series by the hashes of their keys.
-    pub(super) fn touch_all(&self, hashes: impl Iterator<Item = u64>) {
-        let mut touched = 0;
+    pub(super) fn prefetch_all(&self, hashes: impl Iterator<Item = u64>) {
+        let mut prefetched = 0;
         for hash in hashes {
             // Nearly always the entry: it shares the 7 bits of the hash that the index compares.
             if let Some(number) = self.index.find(hash, |_| true) {
                 let entry = &self.entries[*number as usize];
-                touched ^= entry.names[DIMENSIONS - 1].span.length;
+                prefetched ^= entry.names[DIMENSIONS - 1].span.length;
                 for start in (entry.key.start as usize..).step_by(CACHE_LINE).take(LINES_OF_A_SERIES) {
-                    touched ^= self.arena.get(start).copied().map_or(0, u16::from);
+                    prefetched ^= self.arena.get(start).copied().map_or(0, u16::from);
                 }
             }
         }
-        black_box(touched);
+        black_box(prefetched);
     }
 
     /// Counts one of the sends.
     #[inline]
-    pub fn count(&mut self, keyed: &Keyed, number: usize) {
-        let send = &keyed.sends[number];
+    pub fn count(&mut self, prepared: &PreparedSends, number: usize) {
+        let send = &prepared.sends[number];
         let point = Point { bucket: send.bucket, sends: 1 };
-        let entry = self.add(keyed.bytes(send.key), send.hash, point);
+        let entry = self.add(prepared.bytes(send.key), send.hash, point);
         for (dimension, name) in Dimension::ALL.into_iter().zip(send.names) {
             // An overflow series takes the name of its app group only.
             if name.length > 0 && tags::takes_name(self.bytes(self.entries[entry].key), dimension) {
-                self.set_name(entry, dimension, keyed.bytes(name), send.seen);
+                self.set_name(entry, dimension, prepared.bytes(name), send.seen);
             }
         }
     }
