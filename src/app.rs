@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { status, message }) => {
-            complain(&message);
+            print_stderr(&message);
             ExitCode::from(status)
         }
     }
@@ -232,7 +232,7 @@ fn print_line(line: &str) -> std::io::Result<()> {
 }
 
 /// Writes a message to standard error, which may not be read.
-fn complain(message: &str) {
+fn print_stderr(message: &str) {
     let line = format!("braze-datadog: {message}\n");
     // A closed standard error leaves nobody to report to.
     let _closed = telemetry::write_within(COMPLAINT_LIMIT, &line, |line| {
@@ -251,7 +251,7 @@ fn start_logging(config: &Config) -> Result<telemetry::LogLevel, Failure> {
 }
 
 /// Logs which connections are left out, and why.
-fn tell_refused(connections: &ConnectionSet) {
+fn log_refused(connections: &ConnectionSet) {
     for RefusedConnection { name: connection, app_group_ids, reason, keeps_old, .. } in &connections.refused {
         if *keeps_old {
             // They are given to nobody until it is right.

@@ -297,7 +297,7 @@ impl Config {
     pub fn keep_old(&mut self, old: &ConnectionSet) {
         self.connections.keep_old(old);
         let own = &self.settings.forwarder_metrics;
-        self.connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
+        self.connections.set_forwarder_metrics(&own.connection, own.campaign_last_send_age);
     }
 
     /// The files of all API keys, unreadable ones included.

@@ -139,7 +139,7 @@ impl ConnectionSet {
 
     /// Has the connection of this name, and no other one in force, tell of the forwarder itself, `with_ages` also how long ago
     /// each campaign was sent last.
-    pub fn tell_of_forwarder(&mut self, name: &str, with_ages: bool) {
+    pub fn set_forwarder_metrics(&mut self, name: &str, with_ages: bool) {
         for connection in &mut self.active {
             connection.forwarder_metrics = *connection.name == *name;
             connection.campaign_last_send_age = connection.forwarder_metrics && with_ages;

@@ -233,7 +233,7 @@ impl Keys {
         };
         let wait = if after == State::Valid { VALID_FOR } else { ASK_AGAIN_AFTER };
         watched.due = now + wait - random % (wait / 10);
-        watched.tell()
+        watched.take_event()
     }
 
     /// Takes an outcome of a connection's points. Returns whether something is due earlier than before.
@@ -327,7 +327,7 @@ impl MonitoredKey {
     }
 
     /// The change to report, if any.
-    fn tell(&mut self) -> Option<KeyEvent> {
+    fn take_event(&mut self) -> Option<KeyEvent> {
         let state = self.state();
         if self.told.replace(state) == Some(state) {
             return None;

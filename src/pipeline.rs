@@ -193,7 +193,7 @@ impl<I: Intake> Pipeline<I> {
 
     /// Logs the drops that no flush has logged: those after the last flush, or of a run that ended before its first. Whoever
     /// has seen [`Pipeline::run`] end calls it.
-    pub fn tell_rest(&mut self, books: &Books) {
+    pub fn log_rest(&mut self, books: &Books) {
         self.reporter.report(books, self.clock.elapsed_milliseconds());
     }
 

@@ -89,7 +89,7 @@ fn verdict(found: &SearchHit, to: &Destination, now: u64) -> (FlowState, String)
     const REMOVED: &str = "its connection has been removed";
     let ago = |at: u64| ago(now.saturating_sub(at));
     match (to, found.outcome) {
-        (Destination::Site(to), Some(last)) => told(found, last, to, ago),
+        (Destination::Site(to), Some(last)) => outcome_of(found, last, to, ago),
         (Destination::Site(_), None) => {
             (FlowState::Quiet, "counted; its first request has no outcome yet".to_owned())
         }
@@ -107,7 +107,7 @@ fn verdict(found: &SearchHit, to: &Destination, now: u64) -> (FlowState, String)
 }
 
 /// The last outcome of a series, whose sends go to a site now.
-fn told(
+fn outcome_of(
     found: &SearchHit,
     last: LastOutcome,
     to: &SiteAndKey,

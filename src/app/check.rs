@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::command_line::CheckArguments;
-use super::{Failure, WRONG_CONFIGURATION, complain, names, network, online, queues};
+use super::{Failure, WRONG_CONFIGURATION, names, network, online, print_stderr, queues};
 use crate::config::{Config, QueueKind, describe};
 use crate::push::Credentials;
 use event_lanes::clock::Clock;
@@ -35,7 +35,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
         made => made.map(drop),
     };
     for warning in &warnings {
-        complain(&format!("warning: {warning}"));
+        print_stderr(&format!("warning: {warning}"));
     }
     complain_once(
         (config.connections.refused.iter().map(|refused| &*refused.reason))
@@ -49,7 +49,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     match (conclude(&config, given.deny_warnings, warnings.len()), asked) {
         // What is wrong stays wrong, whether or not Datadog could be asked.
         (Err(wrong), Err(unanswered)) => {
-            complain(&unanswered.message);
+            print_stderr(&unanswered.message);
             Err(wrong)
         }
         (concluded, asked) => concluded.and(asked),
@@ -62,7 +62,7 @@ fn complain_once<'r>(reasons: impl Iterator<Item = &'r str>) {
     for reason in reasons {
         let lines: Vec<&str> = reason.lines().filter(|line| told.insert(*line)).collect();
         if !lines.is_empty() {
-            complain(&lines.join("\n"));
+            print_stderr(&lines.join("\n"));
         }
     }
 }

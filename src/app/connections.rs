@@ -63,16 +63,16 @@ pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
     let runtime = super::local_runtime()?;
     runtime.block_on(async {
         match arguments.action {
-            Action::Add(arguments) => tell(arguments.common.json, &add(&arguments).await?),
+            Action::Add(arguments) => print_report(arguments.common.json, &add(&arguments).await?),
             Action::List(common) => list(&common).await,
-            Action::Test(arguments) => tell(arguments.common.json, &test(&arguments).await?),
-            Action::Rotate(arguments) => tell(arguments.common.json, &rotate(&arguments).await?),
-            Action::Remove(arguments) => tell(arguments.common.json, &remove(&arguments).await?),
+            Action::Test(arguments) => print_report(arguments.common.json, &test(&arguments).await?),
+            Action::Rotate(arguments) => print_report(arguments.common.json, &rotate(&arguments).await?),
+            Action::Remove(arguments) => print_report(arguments.common.json, &remove(&arguments).await?),
         }
     })
 }
 
-fn tell(as_json: bool, report: &Report) -> Result<(), Failure> {
+fn print_report(as_json: bool, report: &Report) -> Result<(), Failure> {
     let line =
         if as_json { serde_json::to_string(report).map_err(Failure::failed)? } else { report.words.clone() };
     super::print_line(&line).map_err(Failure::failed)

@@ -48,7 +48,7 @@ impl WatchedFiles {
     }
 
     /// The present stamps of the files; blocks.
-    fn look(&self) -> Stamps {
+    fn stamps(&self) -> Stamps {
         let entries = self.directory.iter().flat_map(fs::read_dir).flatten().flatten();
         // A key stands beside its connection: it is looked at once.
         let paths: BTreeSet<PathBuf> =
@@ -183,7 +183,7 @@ impl FileWatch {
                     continue;
                 }
                 let are_refused = of_thread.are_refused.load(Ordering::Relaxed);
-                if let Some(news) = looks.news(watched.look(), are_refused) {
+                if let Some(news) = looks.news(watched.stamps(), are_refused) {
                     tell.send_replace(news);
                 }
             }
@@ -224,7 +224,7 @@ mod tests {
 
     /// The notifications for each state of the files.
     fn told(debounce: &mut Debounce, watched: &WatchedFiles) -> [bool; 3] {
-        [0; 3].map(|_| debounce.update(watched.look()))
+        [0; 3].map(|_| debounce.update(watched.stamps()))
     }
 
     #[test]

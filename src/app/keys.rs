@@ -86,7 +86,7 @@ impl KeyWatch {
                 let random = RandomState::new().hash_one(&question.connection);
                 let change = self.lock().answered(&question, &validity, random, self.now());
                 if let Some(change) = change {
-                    tell(&question, &validity, change);
+                    log_key_event(&question, &validity, change);
                 }
             }
             // It is asked again: see `Keys::due`.
@@ -109,7 +109,7 @@ async fn ask(validator: KeyValidator, question: Question) -> (Question, Validity
     (question, validity)
 }
 
-fn tell(question: &Question, validity: &Validity, change: KeyEvent) {
+fn log_key_event(question: &Question, validity: &Validity, change: KeyEvent) {
     let (connection, site) = (&question.connection, &question.site.name);
     let words = validity.message(&question.site);
     match change {

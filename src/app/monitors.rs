@@ -11,7 +11,7 @@ use self::arguments::Forwarder;
 pub(super) use self::arguments::MonitorsArguments;
 use self::scope::{SentTags, note_names};
 use self::windows::{flushes, note_window, note_window_of_own, read, window};
-use super::{Failure, complain, load, print_line};
+use super::{Failure, load, print_line, print_stderr};
 use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
@@ -79,7 +79,7 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
     }
     let found = connection(arguments);
     if let Err(failure) = &found {
-        complain(&format!(
+        print_stderr(&format!(
             "note: no configuration is used, but the metric {METRIC} and all tags: {}",
             failure.message
         ));
@@ -130,17 +130,17 @@ fn of_trouble(
     if configured
         .is_some_and(|(config, _)| !config.connections.active.iter().any(|one| one.forwarder_metrics))
     {
-        complain("note: no connection sends this; set forwarder_metrics.connection to the name of one");
+        print_stderr("note: no connection sends this; set forwarder_metrics.connection to the name of one");
     }
     let is_storage = configured.map(|(config, _)| config.queue.kind == QueueKind::Storage);
     match (what, is_storage) {
         (Forwarder::Queue, Some(true)) => {
-            complain(
+            print_stderr(
                 "note: events wait in buckets here, and what waits there is told by --forwarder bucket-lag",
             );
         }
         (Forwarder::BucketLag, Some(false)) => {
-            complain("note: there is no bucket here, and so no lag behind one: see --forwarder queue");
+            print_stderr("note: there is no bucket here, and so no lag behind one: see --forwarder queue");
         }
         _ => {}
     }
@@ -182,7 +182,7 @@ fn of_silence(
     }
     let connection = configured.map(|(_, connection)| connection);
     if let Some(connection) = connection.filter(|connection| !connection.heartbeat) {
-        complain(&format!(
+        print_stderr(&format!(
             "note: connection {} sends no {}; set heartbeat = true there",
             connection.name,
             heartbeat::METRIC
@@ -219,7 +219,7 @@ fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>,
         return Err(Failure::failed(format!("--grace is whole minutes, from 1m to {hours}h: 30m")));
     }
     if grace < flushes {
-        complain(&format!(
+        print_stderr(&format!(
             "note: --grace is shorter than three flushes ({flushes}s): what is sent in time may be counted after it was looked at"
         ));
     }
@@ -227,7 +227,7 @@ fn due(arguments: &MonitorsArguments, interval: Duration) -> Result<Option<Due>,
     let since = since.map(|since| self::read("--since", since, AlertWindow::of_threshold)).transpose()?;
     let due = Due::read(text, since, grace)
         .map_err(|error| Failure::failed(format!("--expect {text:?} {error}")))?;
-    due.notes.iter().for_each(|note| complain(&format!("note: {note}")));
+    due.notes.iter().for_each(|note| print_stderr(&format!("note: {note}")));
     Ok(Some(due))
 }
 

@@ -36,15 +36,15 @@ async fn report(
     let mut unknown = 0;
     for (connection, validity) in asked.iter().zip(&answers) {
         match validity {
-            Validity::Valid => say(connection, &validity.message(&connection.site))?,
+            Validity::Valid => print_verdict(connection, &validity.message(&connection.site))?,
             Validity::Unknown(_) => {
                 unknown += 1;
-                say(connection, &validity.message(&connection.site))?;
+                print_verdict(connection, &validity.message(&connection.site))?;
             }
             Validity::Invalid(_) if find_site => invalid.push(*connection),
             Validity::Invalid(_) => {
                 invalid.push(*connection);
-                say(connection, &validity.message(&connection.site))?;
+                print_verdict(connection, &validity.message(&connection.site))?;
             }
         }
     }
@@ -53,7 +53,7 @@ async fn report(
     }
     for connection in connections {
         if let Some(reason) = not_asked(connection) {
-            say(connection, reason)?;
+            print_verdict(connection, reason)?;
         }
     }
     conclude(invalid.len(), unknown, asked.len(), find_site)
@@ -84,7 +84,7 @@ async fn find_sites(connections: &[&Connection], validator: &KeyValidator) -> Re
     let mut answers = ask_all(validator, questions.collect()).await?.into_iter();
     for connection in connections {
         let answered: Vec<_> = others(connection).zip(answers.by_ref()).collect();
-        say(connection, &whereabouts(&connection.site, &answered))?;
+        print_verdict(connection, &whereabouts(&connection.site, &answered))?;
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn whereabouts(own: &Site, answered: &[(Site, Validity)]) -> String {
     words
 }
 
-fn say(connection: &Connection, words: &str) -> Result<(), Failure> {
+fn print_verdict(connection: &Connection, words: &str) -> Result<(), Failure> {
     super::print_line(&format!("key of {}: {words}", connection.name)).map_err(Failure::failed)
 }
 

@@ -103,7 +103,7 @@ impl QueueWatch {
     }
 
     /// Checks that the queue is still there.
-    pub(super) fn look(&self) {
+    pub(super) fn check(&self) {
         match self {
             QueueWatch::Embedded(log) => log.check(),
             #[cfg(feature = "kafka")]

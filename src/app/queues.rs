@@ -173,7 +173,7 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
     let settings = &config.queue.embedded;
     let (mut queue, appender, opened) = embedded::open(settings).map_err(Failure::failed)?;
     queue.until_empty(once);
-    tell_end(&opened);
+    log_damaged_end(&opened);
     for gap in &opened.damaged {
         tracing::error!(
             segment = %gap.segment.display(),
@@ -203,7 +203,7 @@ fn open_embedded(config: &Config, once: bool) -> Result<(EmbeddedQueue, Appender
 }
 
 /// Logs the state of the queue's end.
-fn tell_end(opened: &Opened) {
+fn log_damaged_end(opened: &Opened) {
     let bytes = opened.torn_bytes;
     match opened.torn {
         Torn::PerhapsAnswered { events_max: Some(events_max) } => tracing::error!(

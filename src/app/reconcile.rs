@@ -17,7 +17,7 @@ use clap::Args;
 
 use self::ask::AskedObject;
 pub(super) use self::daily::DailyReconcile;
-use super::{Failure, TOP_URL, USER_AGENT, complain, load, print_line};
+use super::{Failure, TOP_URL, USER_AGENT, load, print_line, print_stderr};
 use crate::config;
 use crate::reconcile::{
     AppGroupFilter, ComparisonTerms, CountedTypes, DayRange, Reconciliation, Tolerance, compare, table,
@@ -135,7 +135,7 @@ fn braze_client(arguments: &ReconcileArguments) -> Result<BrazeClient, Failure> 
     let (key, warning) = config::read_key(path, "a REST API key of Braze")
         .map_err(|reason| Failure::failed(format!("--braze-key-file: {} {reason}", path.display())))?;
     if let Some(warning) = warning {
-        complain(&format!("warning: {warning}"));
+        print_stderr(&format!("warning: {warning}"));
     }
     Proxies::from_environment().map_err(Failure::configuration)?;
     let client = RestKey::new(&key)
@@ -206,7 +206,7 @@ async fn reconcile(
 }
 
 fn note(note: &str) {
-    complain(&format!("note: {note}"));
+    print_stderr(&format!("note: {note}"));
 }
 
 /// What the forwarder says of its numbers.

@@ -257,11 +257,11 @@ impl Reloader {
                 let file = self.path.display();
                 tracing::info!(%file, "nothing is refused any more: what is in force is what the files say");
             }
-            self.tell(outcome);
+            self.log_outcome(outcome);
         }
     }
 
-    fn tell(&self, outcome: ReloadOutcome) {
+    fn log_outcome(&self, outcome: ReloadOutcome) {
         let file = self.path.display();
         if let Some(reason) = &outcome.configuration_refused {
             tracing::error!(%file, %reason, "the configuration was refused; the old one stays in force");
@@ -346,7 +346,7 @@ impl Reloader {
             if is_asked && let Some(reason) = outcome.push_refused {
                 return Err(reason);
             }
-            files.tell_moved(&read, config.push.as_ref(), is_asked);
+            files.log_moved(&read, config.push.as_ref(), is_asked);
             // Soon after the start the files are read once more, because they may have changed in between; warnings of the
             // start are not repeated.
             let is_told = configuration.is_none() && files.is_first();
@@ -379,7 +379,7 @@ impl Reloader {
         let layout = Arc::new(Layout::new(&config.tags));
         let before = self.connections.borrow().clone();
         config.keep_old(&before);
-        super::tell_refused(&config.connections);
+        super::log_refused(&config.connections);
         self.in_force.keys.configure(&config.connections.active, config.validate_keys);
         config.reconcile.keep_old(&self.reconcile, |name| config.connections.keeps_old(name));
         self.in_force.reconcile.configure(&config.reconcile, is_asked);

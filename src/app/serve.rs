@@ -69,7 +69,7 @@ pub(super) fn start(arguments: &RunArguments) -> Result<(), Failure> {
     let (import, is_strict) = (&arguments.import, arguments.strict);
     let log_level = super::start_logging(&config)?;
     super::warn(&path, &warnings);
-    super::tell_refused(&config.connections);
+    super::log_refused(&config.connections);
     if config.receives_nothing() && import.import.is_empty() {
         tracing::warn!("{RECEIVES_NOTHING}");
     }
@@ -195,7 +195,7 @@ fn watch_keys(config: &Config, clock: &Clock) -> Arc<KeyWatch> {
 /// Reports the result: in the log, and for a run that ends by itself on standard output and by the exit status.
 fn conclude(watched: &Watched, pipeline: &mut Pipeline<WatchedIntake>, once: bool) -> Result<(), Failure> {
     let books = watched.stats.snapshot();
-    pipeline.tell_rest(&books);
+    pipeline.log_rest(&books);
     let (received, accepted, dropped) = (books.received, books.accepted(), books.dropped());
     tracing::info!(received, accepted, dropped, "stopped");
     if once {
@@ -329,7 +329,7 @@ fn watch_over(
     let (of_sample, of_certificate) = (watched.clone(), watched.clone());
     let mut attendants = JoinSet::new();
     if let Some(interval) = signal::watchdog_interval() {
-        attendants.spawn(every((interval / 3).max(WATCHDOG_TICK_MIN), tell_watchdog(watched.clone())));
+        attendants.spawn(every((interval / 3).max(WATCHDOG_TICK_MIN), notify_watchdog(watched.clone())));
     }
     attendants.spawn(keys.run(validator));
     // A run that ends by itself is gone by the next day.
@@ -341,12 +341,12 @@ fn watch_over(
     attendants.spawn(every(SAMPLE_INTERVAL, signal::notify_if_owed));
     // For the page's hour.
     attendants.spawn(every(SAMPLE_INTERVAL, move || of_sample.sample()));
-    attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.tell_of_certificate()));
+    attendants.spawn(every(CERTIFICATE_INTERVAL, move || of_certificate.check_certificate()));
     attendants
 }
 
 /// Tells the service manager that the process is alive, as long as the pipeline is.
-fn tell_watchdog(watched: Watched) -> impl Fn() {
+fn notify_watchdog(watched: Watched) -> impl Fn() {
     move || {
         if watched.is_alive() {
             signal::notify(signal::ServiceState::Watchdog);

@@ -101,9 +101,9 @@ impl Watched {
     }
 
     /// Logs what is wrong with the push port's certificate.
-    pub(super) fn tell_of_certificate(&self) {
+    pub(super) fn check_certificate(&self) {
         if let Some(credentials) = &self.credentials {
-            tell_of_certificate(credentials, self.clock.unix_seconds());
+            log_certificate_trouble(credentials, self.clock.unix_seconds());
         }
     }
 
@@ -171,7 +171,7 @@ impl Watched {
 
     /// Samples the books for the page's hour, and checks that the queue is still there.
     pub(super) fn sample(&self) {
-        self.queue.look();
+        self.queue.check();
         self.rates.sample(&self.stats.snapshot(), self.clock.elapsed_milliseconds() / 1000);
     }
 
@@ -376,7 +376,7 @@ fn long_json(answer: &impl Serialize) -> Vec<u8> {
 }
 
 /// Logs trouble, or soon to be, with the push port's certificate.
-pub(super) fn tell_of_certificate(credentials: &push::Reload, now: u64) {
+pub(super) fn log_certificate_trouble(credentials: &push::Reload, now: u64) {
     match credentials.certificate_trouble(now) {
         Some(trouble) if trouble.is_valid => tracing::warn!("{trouble}"),
         Some(trouble) => tracing::error!("senders can't trust this port: {trouble}"),

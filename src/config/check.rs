@@ -70,7 +70,7 @@ impl Check<'_> {
         wrong.extend(self.errors_of_reconcile(settings.connections.keys()));
         self.forwarder_metrics(&settings, unread);
         let own = &settings.forwarder_metrics;
-        connections.tell_of_forwarder(&own.connection, own.campaign_last_send_age);
+        connections.set_forwarder_metrics(&own.connection, own.campaign_last_send_age);
         let lanes = self.lanes(&mut settings);
         self.stop_time(&settings);
         let aggregate = aggregate_of(&settings);

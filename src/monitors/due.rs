@@ -86,7 +86,7 @@ impl Due {
                 longest = longest.short(),
             ));
         }
-        let (rule, start) = looked_at(rule, first.to_datetime(time), grace)?;
+        let (rule, start) = evaluations(rule, first.to_datetime(time), grace)?;
         let mut notes = notes_of_days(&rule, &days);
         notes.extend(notes_of_clocks(&rule, start, &zone));
         notes.extend(notes_of_shifts(&rule, start, &zone, grace));
@@ -256,7 +256,7 @@ fn shortest_gap(rule: &Recurrence, first: Date, time: Time, zone: &TimeZone) -> 
 }
 
 /// The rule and the first time of the evaluations: the grace later.
-fn looked_at(rule: Recurrence, first: DateTime, grace: u64) -> Result<(Recurrence, DateTime), DueError> {
+fn evaluations(rule: Recurrence, first: DateTime, grace: u64) -> Result<(Recurrence, DateTime), DueError> {
     let later =
         i64::try_from(grace).ok().and_then(|grace| first.checked_add(SignedDuration::from_secs(grace)).ok());
     let Some(start) = later else { return fail("begins beyond all calendars") };

@@ -81,7 +81,7 @@ impl Collapse {
             self.tags.reserve(known.len());
             known.iter().for_each(|name| self.learn(name));
         }
-        std::mem::take(&mut self.is_changed).then(|| self.tell(known))
+        std::mem::take(&mut self.is_changed).then(|| self.summary(known))
     }
 
     fn learn(&mut self, of: NameOf<'_>) {
@@ -122,7 +122,7 @@ impl Collapse {
         self.is_changed = true;
     }
 
-    fn tell(&self, known: &KnownNames) -> BTreeMap<ConnectionId, Collapsing> {
+    fn summary(&self, known: &KnownNames) -> BTreeMap<ConnectionId, Collapsing> {
         let mut told = BTreeMap::new();
         let mut drafts = Vec::new();
         let mut wanted: HashMap<u64, usize, RandomState> = HashMap::default();

@@ -144,7 +144,7 @@ impl FlushThread {
             Batch { claim, merged: &merged, noted: &noted, numbers: &numbers, connection, time, own }
                 .encode(|encoded| self.send(encoded))?;
         }
-        self.names.tell(&self.stats, &connections);
+        self.names.report_collapsing(&self.stats, &connections);
         self.send(Encoded::Done { claim, series: merged.len() })
     }
 

@@ -65,7 +65,7 @@ impl NameTracker {
     }
 
     /// Reports which names become one tag value, if that has changed.
-    pub(super) fn tell(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
+    pub(super) fn report_collapsing(&mut self, stats: &Stats, connections: &[Arc<Connection>]) {
         let Some(found) = self.collapse.follow(&mut self.known) else { return };
         // Before it is logged: who has read the line sees what it says in the metrics, too.
         stats.set_collapsing(found.iter().filter_map(|(id, collapsing)| {

@@ -123,7 +123,7 @@ impl<I: Intake> Pipeline<I> {
             .settle(tracked, RequestFate { outcome: last, late: left_out.late, early: left_out.early });
         // Behind the books: who has read the line sees what it says in the metrics and the status, too.
         if let Some(outcome) = outcome {
-            tell(&connection, own, sent, outcome);
+            log_outcome(&connection, own, sent, outcome);
         }
         self.pay(run, claim)
     }
@@ -222,7 +222,7 @@ fn words(connection: &Connection, outcome: &Outcome) -> String {
 }
 
 /// Logs an outcome that needs attention.
-fn tell(connection: &Connection, own: u64, sends: u64, outcome: &Outcome) {
+fn log_outcome(connection: &Connection, own: u64, sends: u64, outcome: &Outcome) {
     let (name, site) = (&connection.name, &connection.site.name);
     match outcome {
         Outcome::Accepted => {}

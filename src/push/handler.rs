@@ -168,7 +168,7 @@ impl PushHandler {
         A: FnOnce(Pushed, Share) -> F,
         F: Future<Output = Result<(), AppendError>>,
     {
-        if let Some(answer) = health::answer(&request, &self.readiness).or_else(|| path::look(&request)) {
+        if let Some(answer) = health::answer(&request, &self.readiness).or_else(|| path::probe(&request)) {
             return answer;
         }
         let intermediary = Intermediary::of(request.headers());

@@ -15,7 +15,7 @@ pub(super) fn is_for_push(path: &str) -> bool {
 
 /// The answer to who looks at a path where nothing is, as scanners and balancers' checks do; `None`: it may be a push. No
 /// sender of events does so, and what is booked as a 404 wakes somebody.
-pub(super) fn look(request: &Request<Incoming>) -> Option<Answer> {
+pub(super) fn probe(request: &Request<Incoming>) -> Option<Answer> {
     let is_look = matches!(*request.method(), Method::GET | Method::HEAD);
     (is_look && !is_for_push(request.uri().path())).then(|| hang_up(Refusal::NotFound.answer()))
 }

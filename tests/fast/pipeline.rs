@@ -580,8 +580,8 @@ async fn what_was_dropped_before_a_run_ends_without_a_flush_is_told() {
     assert_eq!(told(), 0);
     let books = rig.stats.snapshot();
     assert_eq!(rig.dropped("_unrouted"), HashMap::from([(DropReason::Unrouted, 35)]));
-    rig.pipeline.tell_rest(&books);
-    rig.pipeline.tell_rest(&books);
+    rig.pipeline.log_rest(&books);
+    rig.pipeline.log_rest(&books);
     drop(logging);
     assert_eq!(told(), 1, "each drop is told once: {log:?}");
 }

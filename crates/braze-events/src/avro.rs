@@ -133,7 +133,7 @@ impl Plans {
             let is_last = done + 1 == datums.count;
             match walk.datum(is_last) {
                 Ok(Stands::Event(record)) => {
-                    let judged = terms.judge_event(walk.found.event(text), record.named.as_bytes());
+                    let judged = terms.classify_event(walk.found.event(text), record.named.as_bytes());
                     emit(match judged {
                         Decoded::Malformed(Malformed::NoEventType) if !record.foreign.is_empty() => {
                             Decoded::Ignored { event_type: record.foreign.as_bytes() }

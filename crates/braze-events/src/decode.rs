@@ -120,7 +120,7 @@ impl Decoder {
             Framing::Avro(datums) => {
                 self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
             }
-            Framing::Extract => extract::read(&text[start..], &mut |element| emit(terms.judge(element))),
+            Framing::Extract => extract::read(&text[start..], &mut |element| emit(terms.classify(element))),
             Framing::Unreadable(events) => {
                 (0..*events).for_each(|_| emit(Decoded::Malformed(Malformed::Unreadable)));
             }
@@ -188,11 +188,11 @@ impl Reader {
         while start < text.len() {
             let length = separator.and_then(|separator| memchr::memchr(separator, &text[start..]));
             let end = length.map_or(text.len(), |length| start + length);
-            let mut judged = |element: Element<'_>| emit(terms.judge(element));
+            let mut judged = |element: Element<'_>| emit(terms.classify(element));
             if let Err(damaged) = self.document(&text[..end], start, ascii, &mut judged)
                 && let Some(element) = damaged.element()
             {
-                emit(terms.judge(element));
+                emit(terms.classify(element));
             }
             start = end + 1;
         }

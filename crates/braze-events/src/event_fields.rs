@@ -236,7 +236,7 @@ pub struct Scope<'m> {
 
 impl Scope<'_> {
     /// Puts a verdict in the place of an event that goes beyond the mandate.
-    pub(super) fn judge<'e>(&self, element: Element<'e>) -> Element<'e> {
+    pub(super) fn classify<'e>(&self, element: Element<'e>) -> Element<'e> {
         let Element::Event(event) = element else { return element };
         let app_group_id = event.fields[Field::AppGroupId as usize];
         let is_own = match app_group_id {
@@ -270,9 +270,9 @@ pub(super) struct Terms<'t> {
 impl<'e> Terms<'e> {
     /// What an element is worth.
     #[inline]
-    pub(super) fn judge(self, element: Element<'e>) -> Decoded<'e> {
+    pub(super) fn classify(self, element: Element<'e>) -> Decoded<'e> {
         match element {
-            Element::Event(event) => self.judge_event(event, b""),
+            Element::Event(event) => self.classify_event(event, b""),
             Element::Malformed(malformed) => Decoded::Malformed(malformed),
             Element::Skipped(skipped) => Decoded::Skipped(skipped),
         }
@@ -281,7 +281,7 @@ impl<'e> Terms<'e> {
     /// What an event is worth. `named` is the type that its schema names, empty where there is none: it counts for
     /// less than what the event says itself, and for more than where it came from.
     #[inline]
-    pub(super) fn judge_event(self, event: RawEvent<'e>, named: &'e [u8]) -> Decoded<'e> {
+    pub(super) fn classify_event(self, event: RawEvent<'e>, named: &'e [u8]) -> Decoded<'e> {
         let Terms { rules, origin } = self;
         let event_type = match (event.event_type, named) {
             ([], []) => from_origin(origin.event_type.as_deref()),

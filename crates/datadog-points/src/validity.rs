@@ -41,7 +41,7 @@ impl Validity {
 /// Datadog says 200 `{"valid":true}` or 403, with a body in JSON or plain text. Anything else comes from a proxy, or from a
 /// Datadog that is out of order, and must not be taken as an answer: other forwarders have put themselves out of service by
 /// that.
-pub fn judge(status: u16, body: &[u8]) -> Validity {
+pub fn classify(status: u16, body: &[u8]) -> Validity {
     let is_page = body.trim_ascii_start().first() == Some(&b'<');
     let reason = match status {
         200 => match serde_json::from_slice(body) {
@@ -69,11 +69,11 @@ mod tests {
 
     #[test]
     fn only_datadogs_own_words_say_anything_about_a_key() {
-        assert_eq!(judge(200, b"{\"valid\":true}"), Validity::Valid);
-        assert_eq!(judge(200, b" {\"valid\": true, \"more\": 1}\n"), Validity::Valid);
-        assert_eq!(judge(200, b"{\"valid\":false}"), Validity::Invalid(200));
+        assert_eq!(classify(200, b"{\"valid\":true}"), Validity::Valid);
+        assert_eq!(classify(200, b" {\"valid\": true, \"more\": 1}\n"), Validity::Valid);
+        assert_eq!(classify(200, b"{\"valid\":false}"), Validity::Invalid(200));
         for body in [&b"{\"errors\":[\"Forbidden\"]}"[..], b"Forbidden", b""] {
-            assert_eq!(judge(403, body), Validity::Invalid(403));
+            assert_eq!(classify(403, body), Validity::Invalid(403));
         }
     }
 
@@ -94,7 +94,7 @@ mod tests {
             (500, b"", "500"),
             (503, b"<html>", "503"),
         ] {
-            let Validity::Unknown(reason) = judge(status, body) else { panic!("{status} {body:?}") };
+            let Validity::Unknown(reason) = classify(status, body) else { panic!("{status} {body:?}") };
             assert!(reason.contains(word), "{reason}");
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct MemoryKind {
 
 impl MemoryKind {
     /// The path and the message for a fault of the file at `path`.
-    pub(crate) fn tell(&self, path: &Path, fault: FileFault) -> (PathBuf, String) {
+    pub(crate) fn message(&self, path: &Path, fault: FileFault) -> (PathBuf, String) {
         let format = self.file.format;
         let problem = match fault {
             FileFault::Newer { path, format: newer } => {
@@ -174,10 +174,10 @@ mod tests {
             (FileFault::Failed("No space".to_owned()), "No space; look at the disk"),
             (FileFault::Damaged("page 7".to_owned()), "it is damaged (page 7); restore it"),
         ] {
-            assert_eq!(KIND.tell(path, fault), (path.to_owned(), message.to_owned()));
+            assert_eq!(KIND.message(path, fault), (path.to_owned(), message.to_owned()));
         }
         let newer = PathBuf::from("/state/things-v3.redb");
-        let (named, words) = KIND.tell(path, FileFault::Newer { path: newer.clone(), format: 3 });
+        let (named, words) = KIND.message(path, FileFault::Newer { path: newer.clone(), format: 3 });
         assert_eq!(named, newer);
         assert!(words.contains("in format 3; this one reads format 2. upgrade"), "{words}");
     }

@@ -92,12 +92,12 @@ where
         match shaken {
             Ok(Ok(Some(stream))) => self.converse(stream).await,
             Ok(Ok(None)) => debug!(peer = %self.peer, "a connection ended before it said anything"),
-            Ok(Err(error)) => self.complain(&error),
-            Err(_elapsed) => self.complain(&"it took too long"),
+            Ok(Err(error)) => self.log_error(&error),
+            Err(_elapsed) => self.log_error(&"it took too long"),
         }
     }
 
-    fn complain(&self, error: &dyn std::fmt::Display) {
+    fn log_error(&self, error: &dyn std::fmt::Display) {
         self.counts.handshakes_failed.fetch_add(1, Ordering::Relaxed);
         if let Some(hidden) = self.handshake_log.pass() {
             let peer = self.peer;
@@ -142,13 +142,13 @@ where
         if let Err(error) = ended
             && error.is_parse()
         {
-            self.tell_unreadable(&error, &read_buf);
+            self.log_unreadable(&error, &read_buf);
         }
         self.end(io.into_inner(), unread).await;
     }
 
     /// Logs once in a while: no handler sees these requests.
-    fn tell_unreadable(&self, error: &hyper::Error, read: &[u8]) {
+    fn log_unreadable(&self, error: &hyper::Error, read: &[u8]) {
         let Some(hidden) = self.unreadable_log.pass() else { return };
         let (peer, what) = (self.peer, what_came(error.is_parse_too_large(), read));
         warn!(%peer, %error, hidden, "what is no request in HTTP/1.1 was refused: {what}");

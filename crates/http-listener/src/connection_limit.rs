@@ -105,7 +105,7 @@ impl ConnectionLimit {
         };
         let Some(number) = idle.or_else(busy).map(|(number, _)| *number) else { return false };
         table.end(number);
-        self.tell("stranger", self.slots());
+        self.log_refused("stranger", self.slots());
         true
     }
 
@@ -142,7 +142,7 @@ impl ConnectionLimit {
             richer.max_by_key(|(number, _, holder)| (holds(*holder), Reverse(*number)))
         {
             table.end(number);
-            self.tell("idle", self.limits.connections_max);
+            self.log_refused("idle", self.limits.connections_max);
             return true;
         }
         let above =
@@ -150,16 +150,16 @@ impl ConnectionLimit {
         let slowest = above.max_by_key(|(_, progress, holder)| (holds(*holder), Reverse(progress.since())));
         if let Some((number, ..)) = slowest.filter(|_| own < share) {
             table.displace(number);
-            self.tell("above its token's share", self.limits.connections_max);
+            self.log_refused("above its token's share", self.limits.connections_max);
             return true;
         }
         let Some((number, ..)) = idle().find(|(_, _, holder)| *holder == sender) else { return false };
         table.end(number);
-        self.tell("idle", self.limits.connections_max);
+        self.log_refused("idle", self.limits.connections_max);
         true
     }
 
-    fn tell(&self, who: &'static str, slots: usize) {
+    fn log_refused(&self, who: &'static str, slots: usize) {
         self.counts.displaced.fetch_add(1, Ordering::Relaxed);
         if let Some(hidden) = self.log.pass() {
             let address = self.address;

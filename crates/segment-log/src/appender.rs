@@ -153,7 +153,7 @@ impl Appender {
     /// Asks the log to check that its directory is still there, and whether a disk that has refused an append has room again;
     /// by itself it checks only on an append. Logs that the disk does not answer, or answers again. Does not wait.
     pub fn check(&self) {
-        self.progress.look_at_stall();
+        self.progress.log_stall();
         // A full channel means that appends wait, and each of them checks.
         let _busy = self.commands.try_send(WriterCommand::Check);
     }

@@ -204,7 +204,7 @@ impl LogProgress {
     }
 
     /// Logs that the disk does not answer, once, and that it does again.
-    pub(crate) fn look_at_stall(&self) {
+    pub(crate) fn log_stall(&self) {
         let stalled = self.stalled_for();
         if std::mem::replace(&mut self.lock().is_stall_told, stalled.is_some()) == stalled.is_some() {
             return;

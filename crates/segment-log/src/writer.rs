@@ -115,7 +115,7 @@ impl Writer {
                     reports.push(reply);
                 }
                 WriterCommand::Check => {
-                    self.look();
+                    self.check_directory();
                     self.probe();
                 }
             }
@@ -187,7 +187,7 @@ impl Writer {
     }
 
     fn release(&mut self) {
-        self.look();
+        self.check_directory();
         if self.missing.is_some() {
             return; // An emptied directory may be filled from a copy, which is left alone.
         }
@@ -222,7 +222,7 @@ impl Writer {
     }
 
     /// Checks that the directory and the last segment are still at their paths.
-    fn look(&mut self) {
+    fn check_directory(&mut self) {
         let missing = self.segments.missing();
         if missing == self.missing {
             return;
@@ -250,7 +250,7 @@ impl Writer {
 
     /// Appends a group, and answers each append when its fate is certain.
     fn append_all(&mut self, appends: Vec<(Record, AppendReply)>) {
-        self.look();
+        self.check_directory();
         let mut staged = Staged::default();
         for (record, reply) in appends {
             if reply.is_closed() {
@@ -343,7 +343,7 @@ impl Writer {
                 self.next += events;
                 self.checkpoint.note(self.next);
                 self.progress.grow(self.segments.end(), self.next, entries);
-                self.look();
+                self.check_directory();
                 // The directory went in this moment. It is counted, but not safe: if the sender repeats it, its ids are known.
                 self.missing.clone().map_or(Ok(()), |missing| Err(AppendError::Disk(missing)))
             }

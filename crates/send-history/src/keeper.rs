@@ -92,7 +92,7 @@ impl Keeper {
             self.work(jobs, now);
             self.heed_readers(now);
             self.write(now);
-            self.tell_of_left_out();
+            self.log_left_out();
             let inbox = lock(&self.shared.inbox);
             let is_waiting = |inbox: &mut Inbox| !inbox.is_stopping;
             let (inbox, _) = self
@@ -374,7 +374,7 @@ impl Keeper {
         }
     }
 
-    fn tell_of_left_out(&mut self) {
+    fn log_left_out(&mut self) {
         let is_due = |at: Option<Instant>| at.is_none_or(|at| at.elapsed() >= AGAIN);
         let without_room = self.left_out_for_room;
         if without_room > self.told.left_out_for_room && is_due(self.told.no_room_at) {

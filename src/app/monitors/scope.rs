@@ -1,6 +1,6 @@
 //! What a monitor is narrowed to: filters of its query, each of which has to find what was meant.
 
-use super::super::{Failure, complain};
+use super::super::{Failure, print_stderr};
 use crate::monitors::Filter;
 use datadog_points::normalize::stored_tag;
 
@@ -51,7 +51,7 @@ impl SentTags<'_> {
             return fail(reason);
         }
         if !value.is_ascii() || stored.chars().count() + key.len() + 1 >= 200 {
-            complain(&format!(
+            print_stderr(&format!(
                 "note: {value:?} is looked for as {key}:{stored}, but what Datadog makes of letters beyond ASCII and of long \
                  names is not published: compare with the tag in Datadog, or watch it by its id"
             ));
@@ -112,7 +112,7 @@ pub(super) fn note_names(filters: &[Filter], scope: &[String]) {
     }
     let names: Vec<&str> = used.iter().map(|(name, ..)| *name).collect();
     let sure: Vec<String> = used.iter().map(|(_, id, option)| format!("{id} ({option})")).collect();
-    complain(&format!(
+    print_stderr(&format!(
         "note: sends of the first hour after something was made or renamed may have no {}, or the old one, and are not seen \
          here then; {} is sure",
         names.join(" or "),

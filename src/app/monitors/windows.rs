@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Failure, complain};
+use super::super::{Failure, print_stderr};
 use super::arguments::MonitorsArguments;
 use crate::config::Config;
 use crate::connection::Connection;
@@ -44,7 +44,7 @@ fn three_flushes(configured: Option<&(Config, Connection)>) -> u64 {
 pub(super) fn note_window_of_own(window: AlertWindow, configured: Option<&(Config, Connection)>) {
     let flushes = three_flushes(configured);
     if window.seconds() < flushes {
-        complain(&format!(
+        print_stderr(&format!(
             "note: --window is shorter than three flushes ({flushes}s): between two of them there may be no point in it, so that \
              the monitor recovers, or has no data, time and again"
         ));
@@ -56,12 +56,12 @@ pub(super) fn note_window(monitor: &Monitor, interval: Duration) {
     let (option, flushes) =
         (if monitor.due.is_some() { "--since" } else { "--window" }, 2 * interval.as_secs());
     if monitor.window.seconds() < flushes {
-        complain(&format!(
+        print_stderr(&format!(
             "note: {option} is shorter than two flushes ({flushes}s): sends have the time at which their flush.interval began, \
              and leave when it is over, so that a part of them is seen, or none"
         ));
     } else if !monitor.is_about_silence() && monitor.window.seconds() < LATENESS {
-        complain(&format!(
+        print_stderr(&format!(
             "note: --window is shorter than Braze may be late with the events of a quiet workspace ({} minutes): what comes later \
              than the window is long is never seen",
             LATENESS / 60

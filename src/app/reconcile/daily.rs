@@ -113,7 +113,7 @@ impl DailyReconcile {
         // Before it is logged: who has read the line sees what it says in the status, too.
         let next = self.lock().finished(attempt, outcome, self.clock.unix_seconds());
         if let Some(all) = outcome.result() {
-            tell(connection, all);
+            log_reconciliation(connection, all);
         }
         match (&outcome.failed, next) {
             (None, _) | (_, NextAttempt::Never) => {}
@@ -138,7 +138,7 @@ impl DailyReconcile {
 }
 
 /// Logs the result of a comparison.
-fn tell(connection: Option<&str>, all: &Reconciliation) {
+fn log_reconciliation(connection: Option<&str>, all: &Reconciliation) {
     let beyond = all.objects.iter().filter(|object| !object.within_tolerance).count();
     let (from, to, braze, accepted) = (all.from, all.to, all.total.sends.braze, all.total.sends.accepted);
     let (objects, not_compared) = (all.objects.len(), all.not_compared.len());

@@ -99,7 +99,7 @@ pub(super) async fn read(
         )));
     }
     if last.since.is_none() {
-        super::complain(
+        super::print_stderr(
             "note: the forwarder has no history yet: nothing can be compared with Braze's numbers",
         );
     }

@@ -62,7 +62,7 @@ impl PushFiles {
 
     /// Warns of parts that can't be used and have other files in the configuration, or none; what is known is told again
     /// where it `is_asked`.
-    pub(super) fn tell_moved(
+    pub(super) fn log_moved(
         &mut self,
         read: &ReadPushFiles,
         configured: Option<&PushSettings>,
@@ -108,7 +108,7 @@ impl PushFiles {
 
     /// Logs warnings, and what is wrong with the certificate.
     pub(super) fn warn(&self, warnings: &[String], now: u64) {
-        super::super::views::tell_of_certificate(&self.port, now);
+        super::super::views::log_certificate_trouble(&self.port, now);
         for warning in warnings {
             tracing::warn!("{warning}");
         }

@@ -67,14 +67,14 @@ pub struct Damage {
 pub fn extract(body: &[u8], out: &mut Vec<u8>, scope: Option<Scope<'_>>) -> Result<Extracted, NotAnEnvelope> {
     match scope {
         None => extract_each(body, out, |element| element),
-        Some(scope) => extract_each(body, out, |element| scope.judge(element)),
+        Some(scope) => extract_each(body, out, |element| scope.classify(element)),
     }
 }
 
 fn extract_each(
     body: &[u8],
     out: &mut Vec<u8>,
-    judge: impl Fn(Element<'_>) -> Element<'_>,
+    classify: impl Fn(Element<'_>) -> Element<'_>,
 ) -> Result<Extracted, NotAnEnvelope> {
     let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut reader = Reader::default();
@@ -92,7 +92,7 @@ fn extract_each(
         };
         elements = elements.saturating_add(stretches);
         if out.len() <= end_max {
-            write(out, &judge(element));
+            write(out, &classify(element));
         }
     };
     let read = reader.document(json, 0, ascii, &mut emit);

@@ -178,7 +178,7 @@ impl<'a> Reference<'a> {
             let is_told = is_wrapped && self.origin.event_type.is_some();
             if !text_of(event.get("event_type")).is_empty() || (says(&event, "id") && (says_when || is_told))
             {
-                found.push(self.judge(&event));
+                found.push(self.classify(&event));
             }
             for content in WRAPPERS.into_iter().filter_map(|key| event.get(key)?.as_str()) {
                 if let Some(content) = content_of(content) {
@@ -227,11 +227,11 @@ impl<'a> Reference<'a> {
     fn event(&mut self, event: &Map<String, Value>) {
         self.typed += usize::from(!text_of(event.get("event_type")).is_empty());
         self.identified |= says(event, "id") && event.get("time").and_then(time_value).is_some();
-        let element = self.judge(event);
+        let element = self.classify(event);
         self.elements.push(element);
     }
 
-    fn judge(&self, event: &Map<String, Value>) -> Element {
+    fn classify(&self, event: &Map<String, Value>) -> Element {
         let top = |key: &str| text_of(event.get(key));
         let tag = |text: String| if text == "[REDACTED]" { String::new() } else { text };
         let find = |key: &str| {

@@ -436,12 +436,12 @@ fn id_time_and_type_are_not_looked_for_in_properties() {
 
 #[test]
 fn an_event_is_judged_by_type_then_id_then_time() {
-    let judge = |body: &str| decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
-    assert_eq!(judge(r#"{"id":"1"}"#), [bad(Malformed::NoEventType)]);
-    assert_eq!(judge(r#"{"event_type":"x"}"#), [ignored("x")]);
-    assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}"}}"#)), [bad(Malformed::NoId)]);
-    assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}","id":"[REDACTED]"}}"#)), [bad(Malformed::NoId)]);
-    assert_eq!(judge(&format!(r#"{{"event_type":"{EMAIL}","id":"1"}}"#)), [bad(Malformed::NoTime)]);
+    let classify = |body: &str| decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
+    assert_eq!(classify(r#"{"id":"1"}"#), [bad(Malformed::NoEventType)]);
+    assert_eq!(classify(r#"{"event_type":"x"}"#), [ignored("x")]);
+    assert_eq!(classify(&format!(r#"{{"event_type":"{EMAIL}"}}"#)), [bad(Malformed::NoId)]);
+    assert_eq!(classify(&format!(r#"{{"event_type":"{EMAIL}","id":"[REDACTED]"}}"#)), [bad(Malformed::NoId)]);
+    assert_eq!(classify(&format!(r#"{{"event_type":"{EMAIL}","id":"1"}}"#)), [bad(Malformed::NoTime)]);
 }
 
 #[test]

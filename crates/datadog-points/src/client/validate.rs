@@ -9,7 +9,7 @@ use super::{HttpError, Network};
 use crate::ApiKey;
 use crate::outcome::blames_proxy;
 use crate::site::Site;
-use crate::validity::{VALIDATE_PATH, Validity, judge};
+use crate::validity::{VALIDATE_PATH, Validity, classify};
 
 /// How long one question may take, whatever `flush.timeout` is: nothing waits for it.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,7 +57,7 @@ impl KeyValidator {
         if let Err(error) = http_client::read_up_to(&mut answer, &mut body, ANSWER_BYTES_MAX).await {
             return self.unreachable(site, &error);
         }
-        let validity = judge(status, &body);
+        let validity = classify(status, &body);
         // Whose words these are can't be read: packed, a page that a proxy refuses with looks like Datadog's 403.
         let is_unread =
             matches!((status, &validity), (200, Validity::Unknown(_)) | (403, Validity::Invalid(_)));

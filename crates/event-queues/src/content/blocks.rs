@@ -110,7 +110,7 @@ impl Blocks {
         }
         while self.body.len() < chunk_bytes && self.parts.len() < PARTS_MAX && self.step(input)? {}
         if self.parts.is_empty() {
-            self.tell_total();
+            self.log_total();
             return Ok(None);
         }
         Ok(Some(self.cut()))
@@ -216,7 +216,7 @@ impl Blocks {
         }
     }
 
-    fn tell_total(&mut self) {
+    fn log_total(&mut self) {
         let blocks = mem::take(&mut self.times_damaged);
         if blocks > 1 {
             tracing::error!(

@@ -248,7 +248,7 @@ impl ImportMemory {
         let write =
             |table: &mut RecordTable<'_>| settled.iter().try_for_each(|(id, record)| table.set(*id, record));
         self.change(write).map_err(|fault| {
-            let (path, problem) = KIND.tell(self.0.path(), fault);
+            let (path, problem) = KIND.message(self.0.path(), fault);
             format!("cannot write {}: {problem}", path.display())
         })
     }
@@ -256,7 +256,7 @@ impl ImportMemory {
 
 /// The error of an import that can't use the memory at `path`.
 pub(super) fn refuse(path: &Path, fault: FileFault) -> ImportError {
-    let (path, problem) = KIND.tell(path, fault);
+    let (path, problem) = KIND.message(path, fault);
     ImportError::State { path, problem }
 }
 

@@ -180,7 +180,7 @@ impl<'p, 't> Planner<'p, 't> {
                 return Ok(Some(self.go_on(path, key, (id, record), prints, metadata)?));
             }
             None => {
-                self.tell_new(path, key, alike)?;
+                self.report_new(path, key, alike)?;
                 return Ok(Some((None, None)));
             }
         }
@@ -266,7 +266,7 @@ impl<'p, 't> Planner<'p, 't> {
     }
 
     /// Reports that a file is counted from its start, where that may surprise.
-    fn tell_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), FileFault> {
+    fn report_new(&mut self, path: &Path, key: &str, alike: Option<Id>) -> Result<(), FileFault> {
         let Some(records) = &self.records else { return Ok(()) };
         let path = path.to_owned();
         if !records.of_path(key)?.is_empty() {

@@ -78,7 +78,7 @@ pub(super) fn start(
             if !planned.found.is_listed {
                 return outbox.close(ReaderOutput::Failed(problem));
             }
-            if outbox.say(ReaderOutput::LeftOut(problem)).is_err() {
+            if outbox.report(ReaderOutput::LeftOut(problem)).is_err() {
                 return;
             }
         }
@@ -127,10 +127,10 @@ fn read_file(
     let found = match sight {
         Some(Sight::Passed(report, mark)) => {
             progress.add_bytes(usize::try_from(planned.bytes.unwrap_or_default()).unwrap_or(usize::MAX));
-            return outbox.say(ReaderOutput::Reported(report, mark.map(|mark| (index, mark))));
+            return outbox.report(ReaderOutput::Reported(report, mark.map(|mark| (index, mark))));
         }
         Some(Sight::From(report, start)) => {
-            outbox.say(ReaderOutput::Reported(report, None))?;
+            outbox.report(ReaderOutput::Reported(report, None))?;
             Some(start)
         }
         None => None,
@@ -260,13 +260,13 @@ impl Outbox {
     }
 
     /// Hands over a report, behind the chunks read before.
-    fn say(&mut self, handed: ReaderOutput) -> Result<(), Stop> {
+    fn report(&mut self, handed: ReaderOutput) -> Result<(), Stop> {
         self.put_held()?;
         self.handed.blocking_send(handed).map_err(|_| Stop::Closed)
     }
 
     /// Hands over the held chunk and the last output. The receiver may be gone.
     fn close(mut self, last: ReaderOutput) {
-        drop(self.say(last));
+        drop(self.report(last));
     }
 }

@@ -90,7 +90,7 @@ impl Poller {
     fn idle(&mut self) -> Result<(), Halt> {
         match self.consumer.poll(Duration::ZERO) {
             None => Ok(()),
-            Some(Err(error)) => self.complain(&error),
+            Some(Err(error)) => self.handle_error(&error),
             Some(Ok(message)) => {
                 // A message of a partition that was assigned a moment ago: there are few, because it is paused with the next
                 // round.

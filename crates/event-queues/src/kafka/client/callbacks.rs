@@ -193,12 +193,13 @@ impl ClientContext for Callbacks {
             self.health.note_connected();
         }
         let group = statistics.cgrp.as_ref();
-        self.health.look_at_group(group.map_or(Membership::Member, |group| self.protocol.membership(group)));
+        self.health
+            .note_membership(group.map_or(Membership::Member, |group| self.protocol.membership(group)));
         // So it stays where an offset may not be reset.
         if desired(&statistics).any(|(_, partition)| partition.fetch_state == "none") {
             self.health.lasts(Trouble::Standstill);
         }
-        self.health.look_at_leaders(&leaderless(&statistics));
+        self.health.note_leaders(&leaderless(&statistics));
         self.note(Event::Watermarks(marks(&statistics)));
     }
 
@@ -212,7 +213,7 @@ impl ClientContext for Callbacks {
             return;
         }
         if refusal::is_of_certificate(reason) {
-            self.probe.look(reason, &self.health);
+            self.probe.start(reason, &self.health);
             return;
         }
         if let Some(refusal) = refusal::of_error(code, reason, self.identity) {

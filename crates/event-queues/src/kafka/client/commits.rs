@@ -134,7 +134,7 @@ impl Poller {
                     |partition: &Partition| self.commits.refused_topics.contains(&partition.topic);
                 let is_all = is_of_group || self.offsets.assigned().all(is_refused);
                 self.commits.waiting_since = None;
-                self.tell(words, &error.to_string(), is_all);
+                self.log_refusal(words, &error.to_string(), is_all);
             }
         }
     }
@@ -145,17 +145,17 @@ impl Poller {
         if is_late && !self.commits.is_held {
             let words = "the Kafka broker has taken no commit for 30 s: is the coordinator of queue.kafka.group_id \
                          there, and its topic __consumer_offsets in order?";
-            self.tell(words, "no commit was taken for 30 s", true);
+            self.log_refusal(words, "no commit was taken for 30 s", true);
         }
     }
 
-    fn tell(&mut self, words: &str, reason: &str, is_all: bool) {
+    fn log_refusal(&mut self, words: &str, reason: &str, is_all: bool) {
         let messages = self.offsets.counted_again(self.offsets.assigned());
         if is_all && !self.commits.is_held {
             self.commits.is_held = true;
             self.parts.health.hold(true);
         }
-        if self.parts.health.complain(Trouble::Commits, words) {
+        if self.parts.health.note_trouble(Trouble::Commits, words) {
             tracing::error!(
                 reason,
                 messages,
@@ -236,7 +236,7 @@ impl Poller {
             let mut offsets = self.offsets.unconfirmed(partitions);
             offsets.retain(|(partition, _)| !gone.contains(partition));
             if offsets.is_empty() {
-                tell_gone(&gone);
+                log_gone(&gone);
                 return Ok(());
             }
             // Who is told to end does not wait for as long, and counts what is acknowledged by then.
@@ -280,7 +280,7 @@ fn is_gone(answer: &Answer) -> bool {
     error.and_then(KafkaError::rdkafka_error_code) == Some(RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
-fn tell_gone(gone: &BTreeSet<Partition>) {
+fn log_gone(gone: &BTreeSet<Partition>) {
     if let Some(Partition { topic, number }) = gone.first() {
         tracing::warn!(
             %topic, partition = number, partitions = gone.len(),

@@ -140,7 +140,10 @@ impl DeliveryMaker {
                     Lookup::Schema(schema) => Format::Avro(schema),
                     Lookup::Json => Format::Json,
                     Lookup::Never(reason) => {
-                        self.complain(&format!("messages are booked as malformed: {reason}"), Some(key));
+                        self.log_unreadable(
+                            &format!("messages are booked as malformed: {reason}"),
+                            Some(key),
+                        );
                         Format::Unreadable
                     }
                     Lookup::NotNow(_) => return None,
@@ -164,7 +167,7 @@ impl DeliveryMaker {
                         Ok(()) => continue,
                         Err(refusal) => {
                             let what = format!("an Avro container is booked as malformed: {refusal}");
-                            self.complain(&what, None);
+                            self.log_unreadable(&what, None);
                             Framing::Unreadable(1)
                         }
                     }
@@ -182,7 +185,7 @@ impl DeliveryMaker {
                         let what = format!(
                             "messages are booked as malformed: their zlib can't be unpacked ({error})"
                         );
-                        self.complain(&what, Some(*schema));
+                        self.log_unreadable(&what, Some(*schema));
                         Framing::Unreadable(1)
                     }
                 },
@@ -207,7 +210,7 @@ impl DeliveryMaker {
             // Without a schema, JSON is read all the same.
             _ if frame::looks_like_json(value) => Framing::Document,
             Some(Format::Unasked(reason)) => {
-                self.complain(reason, Some(key));
+                self.log_unreadable(reason, Some(key));
                 Framing::Unreadable(1)
             }
             Some(Format::Unreadable) | None => Framing::Unreadable(1),
@@ -215,7 +218,7 @@ impl DeliveryMaker {
     }
 
     /// Logs that messages can't be read, once a minute for each complaint.
-    fn complain(&mut self, what: &str, schema: Option<SchemaKey>) {
+    fn log_unreadable(&mut self, what: &str, schema: Option<SchemaKey>) {
         if self.complaints.allow(what, schema) {
             let schema = schema.map(|schema| schema.to_string());
             tracing::error!(schema, "kafka: {what}");

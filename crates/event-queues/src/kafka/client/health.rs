@@ -108,30 +108,30 @@ impl Health {
     }
 
     /// Notes trouble. Returns whether to log it: not if it was there already, or the same message was logged a moment ago.
-    pub(super) fn complain(&self, trouble: Trouble, words: &str) -> bool {
+    pub(super) fn note_trouble(&self, trouble: Trouble, words: &str) -> bool {
         let mut troubles = self.troubles();
         if trouble == Trouble::Reads {
             troubles.readable.clear();
         }
-        let is_news = troubles.slot(trouble).complain(words);
+        let is_news = troubles.slot(trouble).note_trouble(words);
         self.is_refused.store(troubles.may_be_disproved(), Ordering::Relaxed);
         is_news
     }
 
-    fn complain_of_topic(&self, topic: &str, words: &'static str) -> bool {
+    fn note_topic_trouble(&self, topic: &str, words: &'static str) -> bool {
         let mut troubles = self.troubles();
         troubles.topics.insert(topic.to_owned(), words);
         let words = troubles.words_of_topics().unwrap_or_default();
         self.is_refused.store(true, Ordering::Relaxed);
-        troubles.slot(Trouble::Topics).complain(&words)
+        troubles.slot(Trouble::Topics).note_trouble(&words)
     }
 
     /// Notes a refusal, and logs it if it is news.
     pub(super) fn refuse(&self, refusal: &BrokerRefusal, reason: &str) {
         let BrokerRefusal { trouble, words } = *refusal;
         let is_news = match topic_of(reason) {
-            Some(topic) if trouble == Trouble::Topics => self.complain_of_topic(topic, words),
-            _ => self.complain(trouble, words),
+            Some(topic) if trouble == Trouble::Topics => self.note_topic_trouble(topic, words),
+            _ => self.note_trouble(trouble, words),
         };
         if is_news {
             tracing::error!(reason, "kafka: {words}");
@@ -144,8 +144,8 @@ impl Health {
     }
 
     /// Whether lasting trouble of this kind was logged within the interval of repetition.
-    pub(super) fn is_told(&self, trouble: Trouble) -> bool {
-        self.troubles().slot(trouble).is_told()
+    pub(super) fn is_logged(&self, trouble: Trouble) -> bool {
+        self.troubles().slot(trouble).is_logged()
     }
 
     /// Whether there is trouble of this kind.
@@ -180,11 +180,11 @@ impl Health {
         const ABSENT: &str = "a topic of queue.kafka.topics does not exist on the Kafka broker, or this client may not see it: \
                               create it, mend its name, or give this client the right to (Read and Describe on the topic)";
         if self.troubles().forgive_topics(|topic| found.iter().any(|one| one == topic)) {
-            tell_end(Trouble::Topics);
+            log_end(Trouble::Topics);
         }
         let refused = self.refused_topics();
         for topic in asked.iter().filter(|topic| !found.contains(topic) && !refused.contains(topic)) {
-            if self.complain_of_topic(topic, ABSENT) {
+            if self.note_topic_trouble(topic, ABSENT) {
                 tracing::error!(%topic, "kafka: {ABSENT}");
             }
         }
@@ -203,7 +203,7 @@ impl Health {
         for trouble in [Trouble::Reads, Trouble::Standstill] {
             let mut troubles = self.troubles();
             if troubles.slot(trouble).is_out_of_date() && troubles.clear(trouble) {
-                tell_end(trouble);
+                log_end(trouble);
             }
         }
     }
@@ -211,12 +211,12 @@ impl Health {
     /// All partitions are read to their end, so none of their topics is refused any more.
     pub(super) fn note_all_read(&self) {
         if self.clear(Trouble::Reads) {
-            tell_end(Trouble::Reads);
+            log_end(Trouble::Reads);
         }
     }
 
     /// What the group is to this client, by the client's latest account.
-    pub(super) fn look_at_group(&self, membership: Membership) {
+    pub(super) fn note_membership(&self, membership: Membership) {
         const AWAY: &str = "the coordinator of queue.kafka.group_id can't be had, so nothing is read: are all Kafka brokers \
                             there, and is their topic __consumer_offsets in order?";
         const UNHELPFUL: &str = "the coordinator of queue.kafka.group_id does not take this client into the group, so nothing is \
@@ -227,7 +227,7 @@ impl Health {
             troubles.unsettled.take().filter(|(before, _)| *before == membership && self.is_connected());
         // Another kind of trouble has a time of its own.
         if same.is_none() && troubles.clear(Trouble::Coordinator) && is_settled {
-            tell_end(Trouble::Coordinator);
+            log_end(Trouble::Coordinator);
         }
         if is_settled || !self.is_connected() {
             return;
@@ -241,7 +241,9 @@ impl Health {
             _ => (AWAY, COORDINATOR_AWAY_MAX, &[Trouble::Access, Trouble::Group]),
         };
         let is_explained = explained_by.iter().any(|trouble| troubles.slot(*trouble).words.is_some());
-        if since.elapsed() >= patience && !is_explained && troubles.slot(Trouble::Coordinator).complain(words)
+        if since.elapsed() >= patience
+            && !is_explained
+            && troubles.slot(Trouble::Coordinator).note_trouble(words)
         {
             tracing::error!("kafka: {words}");
         }
@@ -267,7 +269,7 @@ impl Health {
             let TroubleSlots { readable, .. } = troubles;
             readable.extend(topics.iter().map(|&topic| topic.to_owned()));
             if assigned.all(|topic| readable.contains(topic)) && troubles.clear(Trouble::Reads) {
-                tell_end(Trouble::Reads);
+                log_end(Trouble::Reads);
             }
         });
     }
@@ -279,12 +281,12 @@ impl Health {
         let mut troubles = self.troubles();
         for trouble in Trouble::ALL.into_iter().filter(|trouble| trouble.is_disproved_by_messages()) {
             if troubles.clear(trouble) {
-                tell_end(trouble);
+                log_end(trouble);
             }
         }
         // A pattern may fit nothing yet.
         if troubles.forgive_topics(|topic| is_pattern(topic) || topics.contains(&topic)) {
-            tell_end(Trouble::Topics);
+            log_end(Trouble::Topics);
         }
         look_further(&mut troubles);
         self.is_refused.store(troubles.may_be_disproved(), Ordering::Relaxed);
@@ -335,7 +337,7 @@ impl Health {
     }
 }
 
-fn tell_end(trouble: Trouble) {
+fn log_end(trouble: Trouble) {
     tracing::info!(refused = ?trouble, "kafka: what was refused is granted, or there again");
 }
 

@@ -68,9 +68,9 @@ impl Poller {
             Event::Known { partitions, committed } => self.assign(&partitions, committed),
             Event::Revoked(partitions) => return Some(partitions),
             Event::Committed(answers) => self.committed(&answers),
-            Event::Watermarks(marks) => self.look(&marks),
-            Event::Ends(ends) => self.look_at_ends(&ends),
-            Event::Topics { asked, found } => self.look_at_topics(&asked, found.as_deref()),
+            Event::Watermarks(marks) => self.update_watermarks(&marks),
+            Event::Ends(ends) => self.update_ends(&ends),
+            Event::Topics { asked, found } => self.update_topics(&asked, found.as_deref()),
         }
         None
     }
@@ -160,7 +160,7 @@ impl Poller {
                 Some(_) if self.is_held() => {}
                 Some(deadline) if self.hand_over_by(Some(deadline))? => self.recall(partitions, deadline)?,
                 _ if self.offsets.is_settled(partitions) => {}
-                _ => tell_unsettled(partitions),
+                _ => log_unsettled(partitions),
             }
             if let Err(reason) = self.commit_now(partitions, Instant::now() + COMMIT_MAX) {
                 let messages = self.offsets.counted_again(partitions);
@@ -218,7 +218,7 @@ impl Poller {
             let commands = &mut self.parts.commands;
             let next = async { tokio::time::timeout_at(deadline.into(), commands.recv()).await };
             let Ok(command) = self.parts.runtime.block_on(next) else {
-                tell_unsettled(partitions);
+                log_unsettled(partitions);
                 return Ok(());
             };
             self.obey(command.unwrap_or(PollerCommand::Close))?;
@@ -273,7 +273,7 @@ impl Poller {
         }
         for (partition, start) in broker_requests::starts(&self.consumer, &unexamined, EXAMINE_MAX) {
             if let Some(loss) = self.offsets.examine_all(&partition, start) {
-                self.tell_loss(&partition, loss);
+                self.log_loss(&partition, loss);
             }
         }
     }
@@ -295,7 +295,7 @@ impl Poller {
     }
 }
 
-fn tell_unsettled(partitions: &[Partition]) {
+fn log_unsettled(partitions: &[Partition]) {
     tracing::warn!(
         partitions = partitions.len(),
         "kafka: partitions are given up before all that was handed out of them has an outcome: what was counted of it \

@@ -201,7 +201,7 @@ impl PartitionOffsets {
 
     /// Updates the watermarks of a partition. Returns what is lost of the gaps that they can judge. Where no broker leads the
     /// partition its end is unknown, and stays the last one that was known.
-    pub(super) fn look(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
+    pub(super) fn update_watermarks(&mut self, partition: &Partition, marks: Watermarks) -> Option<Loss> {
         let assigned = self.assigned.get_mut(partition)?;
         let end = if marks.end < 0 { assigned.marks.map_or(marks.end, |known| known.end) } else { marks.end };
         assigned.first_end = assigned.first_end.or((end >= 0).then_some(end));

@@ -254,7 +254,7 @@ impl Poller {
                 }
                 Ok(false)
             }
-            Some(Err(error)) => self.complain(&error).map(|()| false),
+            Some(Err(error)) => self.handle_error(&error).map(|()| false),
             Some(Ok(message)) => {
                 // Nearly all messages go on where the batch ends.
                 if let Some(batch) = self.batch.as_mut().filter(|batch| goes_on(batch, &message)) {
@@ -309,7 +309,7 @@ impl Poller {
     }
 
     /// Handles an error in the place of a message. Its callback has reported it, unless the client can't go on.
-    pub(super) fn complain(&self, error: &KafkaError) -> Result<(), Halt> {
+    pub(super) fn handle_error(&self, error: &KafkaError) -> Result<(), Halt> {
         let KafkaError::MessageConsumptionFatal(code) = error else { return Ok(()) };
         let (code, text) = self.consumer.client().fatal_error().unwrap_or_else(|| (*code, code.to_string()));
         Err(Halt::Failed(match code {

@@ -32,8 +32,8 @@ impl Probe {
     }
 
     /// Finds out what is wrong with the certificate of the broker that `reason` names, and reports it.
-    pub(super) fn look(&self, reason: &str, health: &Arc<Health>) {
-        if health.is_told(Trouble::Access) || self.is_busy.swap(true, Ordering::Relaxed) {
+    pub(super) fn start(&self, reason: &str, health: &Arc<Health>) {
+        if health.is_logged(Trouble::Access) || self.is_busy.swap(true, Ordering::Relaxed) {
             return;
         }
         let (busy, health, reason) = (Arc::clone(&self.is_busy), Arc::clone(health), reason.to_owned());

@@ -74,7 +74,7 @@ impl Schemas {
         loop {
             let answer = self.look_up(key).await;
             let Lookup::NotNow(reason) = &answer else { return answer };
-            if self.health.complain(Trouble::Registry, reason) {
+            if self.health.note_trouble(Trouble::Registry, reason) {
                 tracing::error!(
                     schema = %key,
                     reason,

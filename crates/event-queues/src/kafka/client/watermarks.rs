@@ -59,13 +59,13 @@ impl Poller {
     }
 
     /// Handles the client's statistics.
-    pub(super) fn look(&mut self, all: &[(Partition, Watermarks)]) {
+    pub(super) fn update_watermarks(&mut self, all: &[(Partition, Watermarks)]) {
         self.steady.statistics = self.steady.statistics.saturating_add(1);
         self.steady.is_news = true;
         for (partition, marks) in all {
             let end = if self.is_paused { self.offsets.end(partition).max(marks.end) } else { marks.end };
-            if let Some(loss) = self.offsets.look(partition, Watermarks { end, ..*marks }) {
-                self.tell_loss(partition, loss);
+            if let Some(loss) = self.offsets.update_watermarks(partition, Watermarks { end, ..*marks }) {
+                self.log_loss(partition, loss);
             }
         }
         // What is not fetched has no news of its end.
@@ -79,7 +79,7 @@ impl Poller {
     }
 
     /// Handles the ends of paused partitions.
-    pub(super) fn look_at_ends(&mut self, ends: &[(Partition, i64)]) {
+    pub(super) fn update_ends(&mut self, ends: &[(Partition, i64)]) {
         self.is_asking = false;
         for (partition, end) in ends.iter().filter(|_| self.is_paused) {
             self.offsets.raise_end(partition, *end);
@@ -92,7 +92,7 @@ impl Poller {
         self.parts.health.set_lag(self.offsets.lag(), self.offsets.waiting());
     }
 
-    pub(super) fn tell_loss(&self, partition: &Partition, Loss { messages, expected, offset }: Loss) {
+    pub(super) fn log_loss(&self, partition: &Partition, Loss { messages, expected, offset }: Loss) {
         self.parts.health.skip(messages);
         let Partition { topic, number } = partition;
         tracing::error!(
@@ -115,7 +115,7 @@ impl Poller {
         }
         *is_news = false;
         for (partition, loss) in self.offsets.pass_ends() {
-            self.tell_loss(&partition, loss);
+            self.log_loss(&partition, loss);
         }
         self.show_lag();
     }
@@ -156,7 +156,7 @@ impl Poller {
     }
 
     /// Handles which of the topics asked for are there.
-    pub(super) fn look_at_topics(&mut self, asked: &[String], found: Option<&[String]>) {
+    pub(super) fn update_topics(&mut self, asked: &[String], found: Option<&[String]>) {
         self.topics_asked = TopicsAsked::Answered(Instant::now());
         if let Some(found) = found {
             self.parts.health.note_topics_found(asked, found);

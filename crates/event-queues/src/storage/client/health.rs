@@ -45,7 +45,7 @@ impl Troubles {
     }
 
     /// Notes that a source is in trouble. Returns whether that is news.
-    pub(super) fn complain(&self, source: usize, words: &str) -> bool {
+    pub(super) fn note_trouble(&self, source: usize, words: &str) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(told) = all.get_mut(source) else { return true };
         let words: Arc<str> = words.into();
@@ -112,8 +112,8 @@ impl BucketHealth {
     }
 
     /// Notes that an object of a source can't be read for now. Returns whether that is news.
-    pub(super) fn complain_of_reading(&self, source: usize, words: &str) -> bool {
-        self.reading.complain(source, words)
+    pub(super) fn note_reading_trouble(&self, source: usize, words: &str) -> bool {
+        self.reading.note_trouble(source, words)
     }
 
     /// Ends the trouble with reading a source, unless an object of it still can't be read.
@@ -124,7 +124,7 @@ impl BucketHealth {
     }
 
     /// Tells that an object was removed before it was read to its end.
-    pub(super) fn tell_gone(&self, object: &str) {
+    pub(super) fn log_gone(&self, object: &str) {
         tracing::warn!(
             object,
             "an object was removed before it was read; it is not counted, unless it comes back"

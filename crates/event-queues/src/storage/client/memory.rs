@@ -370,7 +370,7 @@ pub(super) struct Moment {
 }
 
 fn error(path: &Path, fault: FileFault) -> MemoryError {
-    let (path, problem) = KIND.tell(path, fault);
+    let (path, problem) = KIND.message(path, fault);
     MemoryError { path, problem }
 }
 

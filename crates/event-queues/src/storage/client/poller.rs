@@ -149,7 +149,7 @@ impl BucketPoller {
                 if self.states[source].due.is_some_and(|due| Instant::now() < due) {
                     continue;
                 }
-                failed = self.list_or_tell(source, once).await?.or(failed);
+                failed = self.list_or_log(source, once).await?.or(failed);
             }
             if once {
                 return Ok(failed.map_or(ObjectInput::End, ObjectInput::Failed));
@@ -165,7 +165,7 @@ impl BucketPoller {
     }
 
     /// Lists a source, and says when that is due again. Returns why it failed, if it did.
-    async fn list_or_tell(&mut self, source: usize, once: bool) -> Result<Option<String>, Over> {
+    async fn list_or_log(&mut self, source: usize, once: bool) -> Result<Option<String>, Over> {
         self.health.listings.fetch_add(1, Ordering::Relaxed);
         let reason = match self.list(source, once).await {
             Ok(()) => {
@@ -176,7 +176,7 @@ impl BucketPoller {
             }
             Err(trouble) => {
                 self.health.listings_failed.fetch_add(1, Ordering::Relaxed);
-                Some(self.tell(source, trouble)?)
+                Some(self.log_trouble(source, trouble)?)
             }
         };
         let state = &mut self.states[source];
@@ -185,14 +185,14 @@ impl BucketPoller {
         Ok(reason)
     }
 
-    fn tell(&self, source: usize, trouble: Trouble) -> Result<String, Over> {
+    fn log_trouble(&self, source: usize, trouble: Trouble) -> Result<String, Over> {
         let url = &self.buckets[source].url;
         let words = match trouble {
             Trouble::Store(error) => format!("{url} can't be listed: {}", advice(&error)),
             Trouble::Notifications(words) => words,
             Trouble::Over(over) => return Err(over),
         };
-        if self.health.listing.complain(source, &words) {
+        if self.health.listing.note_trouble(source, &words) {
             tracing::error!(url = &**url, trouble = words, "a bucket can't be listed");
         }
         Ok(words)
@@ -225,17 +225,17 @@ impl BucketPoller {
             }
         }
         if !is_sweep {
-            self.look_again(source, begun, &record, &mut round).await?;
+            self.look_up_again(source, begun, &record, &mut round).await?;
         }
         let is_full = round.is_full;
         if is_sweep {
             for (_, path) in self.health.pending.end_unfound(source, begun) {
                 let name = self.buckets[source].name(path);
-                self.health.tell_gone(&name);
+                self.health.log_gone(&name);
             }
             self.health.clear_reading(source, &self.buckets[source].url);
             if once && self.settings.start == StorageStart::Beginning {
-                self.tell_passed(source, &record, round.passed);
+                self.log_passed(source, &record, round.passed);
             }
             self.close(source, &record, round).await?;
             self.states[source].swept = Some(Instant::now());

@@ -252,7 +252,7 @@ impl ObjectReader {
     ) -> Result<String, Closed> {
         match error {
             Error::NotFound { .. } => {
-                self.health.tell_gone(name);
+                self.health.log_gone(name);
                 self.health.pending.calm(&object.key());
                 self.health.clear_reading(object.source, &self.buckets[object.source].url);
                 let gone = ObjectOutput::Gone(Arc::new(self.read_object(object, name)));
@@ -271,7 +271,7 @@ impl ObjectReader {
                 // The same for all objects: where none can be read, it is told once.
                 let words =
                     format!("an object of {} can't be read: {trouble}", self.buckets[object.source].url);
-                if self.health.complain_of_reading(object.source, &words) || self.ends {
+                if self.health.note_reading_trouble(object.source, &words) || self.ends {
                     tracing::error!(object = &**name, trouble, "an object of a bucket can't be read for now");
                 }
                 Ok(format!("{name} can't be read: {trouble}"))
@@ -314,7 +314,7 @@ impl ObjectReader {
                 return Ok(Begin::Behind(Some(record)));
             }
         }
-        if let Some(what) = told_of_new(&record) {
+        if let Some(what) = warning_of_new(&record) {
             told(what);
         } else {
             tracing::info!(object = name, "an object was written over of which nothing was counted");
@@ -370,7 +370,7 @@ impl ObjectReader {
 }
 
 /// The warning for an object that was written over and is counted from its start; none where nothing of it was counted before.
-fn told_of_new(record: &ObjectRecord) -> Option<&'static str> {
+fn warning_of_new(record: &ObjectRecord) -> Option<&'static str> {
     match (record.standing, record.place) {
         (ObjectStanding::Passed, _) => Some(
             "it was passed when it was first seen, and what was in it then is not known, so all of it is counted",
@@ -407,7 +407,7 @@ mod tests {
             (ObjectStanding::LeftOut, None, None),
         ] {
             let record = ObjectRecord { version: "1".to_owned(), standing, place, print: None };
-            let told = told_of_new(&record);
+            let told = warning_of_new(&record);
             assert_eq!(told.is_some(), expected.is_some(), "{standing:?}");
             assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{told:?}");
         }

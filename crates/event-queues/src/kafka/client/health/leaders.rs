@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Health, tell_end};
+use super::{Health, log_end};
 use crate::kafka::client::refusal::Trouble;
 
 /// How long a partition may be without a leader before that is trouble: another broker takes over within seconds.
@@ -11,13 +11,13 @@ const LEADER_AWAY_MAX: Duration = Duration::from_secs(30);
 impl Health {
     /// These of the partitions that this process reads, by name, have no leader that can be reached, by the client's latest
     /// account. Messages of them neither come nor count as waiting.
-    pub(in super::super) fn look_at_leaders(&self, leaderless: &[String]) {
+    pub(in super::super) fn note_leaders(&self, leaderless: &[String]) {
         let mut troubles = self.troubles();
         // What is paused needs no connection, and without any broker it is not the leaders.
         if leaderless.is_empty() || self.is_paused() || !self.is_connected() {
             troubles.leaderless_since = None;
             if troubles.clear(Trouble::Leaders) {
-                tell_end(Trouble::Leaders);
+                log_end(Trouble::Leaders);
             }
             return;
         }
@@ -33,7 +33,7 @@ impl Health {
              there, and can this machine reach them?): {}",
             leaderless.join(", ")
         );
-        if troubles.slot(Trouble::Leaders).complain(&words) {
+        if troubles.slot(Trouble::Leaders).note_trouble(&words) {
             tracing::error!("kafka: {words}");
         }
     }

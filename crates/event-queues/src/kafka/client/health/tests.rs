@@ -13,12 +13,12 @@ fn watched() -> (Arc<Health>, KafkaWatch) {
 #[test]
 fn one_trouble_does_not_hide_or_clear_another() {
     let (health, watch) = watched();
-    assert!(health.complain(Trouble::Registry, "the registry is away"));
-    assert!(health.complain(Trouble::Topics, "no such topic"));
+    assert!(health.note_trouble(Trouble::Registry, "the registry is away"));
+    assert!(health.note_trouble(Trouble::Topics, "no such topic"));
     assert_eq!(watch.trouble().as_deref(), Some("no such topic"));
     assert!(health.clear(Trouble::Topics));
     assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
-    assert!(health.complain(Trouble::Access, "no right"));
+    assert!(health.note_trouble(Trouble::Access, "no right"));
     assert!(health.clear(Trouble::Registry));
     assert_eq!(watch.trouble().as_deref(), Some("no right"));
 }
@@ -27,9 +27,9 @@ fn one_trouble_does_not_hide_or_clear_another() {
 fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone() {
     let (health, watch) = watched();
     for trouble in [Trouble::Access, Trouble::Group] {
-        assert!(health.complain(trouble, "refused"));
+        assert!(health.note_trouble(trouble, "refused"));
     }
-    health.complain(Trouble::Registry, "the registry is away");
+    health.note_trouble(Trouble::Registry, "the registry is away");
     health.came_through(&["t"], ["t"].into_iter());
     assert_eq!(watch.trouble().as_deref(), Some("the registry is away"));
     health.clear(Trouble::Registry);
@@ -39,11 +39,11 @@ fn a_message_behind_a_refusal_makes_it_ready_again_and_leaves_the_registry_alone
 #[test]
 fn the_same_trouble_is_logged_once_a_minute_however_often_it_comes_and_goes() {
     let (health, _watch) = watched();
-    assert!(health.complain(Trouble::Access, "refused"));
-    assert!(!health.complain(Trouble::Access, "refused"), "it is there already");
+    assert!(health.note_trouble(Trouble::Access, "refused"));
+    assert!(!health.note_trouble(Trouble::Access, "refused"), "it is there already");
     health.came_through(&["t"], ["t"].into_iter());
-    assert!(!health.complain(Trouble::Access, "refused"), "it was told a moment ago");
-    assert!(health.complain(Trouble::Access, "refused otherwise"));
+    assert!(!health.note_trouble(Trouble::Access, "refused"), "it was told a moment ago");
+    assert!(health.note_trouble(Trouble::Access, "refused otherwise"));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn what_is_refused_is_told_before_what_can_not_be_reached() {
     assert_eq!(watch.trouble(), None, "an import comes before the group is joined");
     health.join();
     assert_eq!(watch.trouble().as_deref(), Some("no Kafka broker can be reached"));
-    health.complain(Trouble::Access, "the password is wrong");
+    health.note_trouble(Trouble::Access, "the password is wrong");
     assert_eq!(watch.trouble().as_deref(), Some("the password is wrong"));
 }
 
@@ -109,7 +109,7 @@ fn a_read_that_is_refused_is_disproved_by_all_topics_together() {
 fn a_refused_fetch_is_over_when_it_is_reported_no_more() {
     let (health, watch) = watched();
     for trouble in [Trouble::Reads, Trouble::Standstill] {
-        health.complain(trouble, "refused");
+        health.note_trouble(trouble, "refused");
         health.note_fetching();
         assert!(health.is_in(trouble));
         let long_ago = Instant::now().checked_sub(REFUSED_AGAIN_WITHIN + Duration::from_secs(1)).unwrap();
@@ -146,34 +146,34 @@ fn a_group_that_takes_no_member_is_trouble_after_a_while_unless_it_is_explained(
     let (health, watch) = watched();
     let after = |membership, patience: Duration| {
         let since = Instant::now().checked_sub(patience).unwrap();
-        health.look_at_group(membership);
+        health.note_membership(membership);
         health.troubles().unsettled = Some((membership, since));
-        health.look_at_group(membership);
+        health.note_membership(membership);
         watch.trouble()
     };
     let away = || after(Membership::WithoutCoordinator, COORDINATOR_AWAY_MAX);
-    health.look_at_group(Membership::WithoutCoordinator);
+    health.note_membership(Membership::WithoutCoordinator);
     assert_eq!(watch.trouble(), None, "another broker takes over");
     assert!(away().unwrap().contains("can't be had"));
-    health.look_at_group(Membership::Joining);
+    health.note_membership(Membership::Joining);
     assert_eq!(watch.trouble(), None, "there is one");
     assert_eq!(after(Membership::Joining, COORDINATOR_AWAY_MAX), None, "others may be busy");
     assert!(after(Membership::Joining, JOINING_MAX).unwrap().contains("into the group"));
-    health.look_at_group(Membership::Member);
+    health.note_membership(Membership::Member);
     assert_eq!(watch.trouble(), None);
 
     // Without a broker there is none either; its time begins with the broker.
     away();
     health.set_connected(false);
-    health.look_at_group(Membership::WithoutCoordinator);
+    health.note_membership(Membership::WithoutCoordinator);
     health.set_connected(true);
-    health.look_at_group(Membership::WithoutCoordinator);
+    health.note_membership(Membership::WithoutCoordinator);
     assert_eq!(watch.trouble(), None);
-    health.complain(Trouble::Group, "the group is not for this client");
+    health.note_trouble(Trouble::Group, "the group is not for this client");
     away();
     health.clear(Trouble::Group);
     assert_eq!(watch.trouble(), None, "the group's refusal has said it");
-    health.complain(Trouble::Topics, "there is nothing to join for");
+    health.note_trouble(Trouble::Topics, "there is nothing to join for");
     after(Membership::Joining, JOINING_MAX);
     health.clear(Trouble::Topics);
     assert_eq!(watch.trouble(), None);

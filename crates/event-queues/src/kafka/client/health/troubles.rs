@@ -43,7 +43,7 @@ pub(super) struct Slot {
 
 impl Slot {
     /// Notes trouble. Returns whether to log it: not if it was there already, or the same message was logged a moment ago.
-    pub(super) fn complain(&mut self, words: &str) -> bool {
+    pub(super) fn note_trouble(&mut self, words: &str) -> bool {
         let now = Instant::now();
         self.seen = Some(now);
         if self.words.as_deref() == Some(words) {
@@ -64,7 +64,7 @@ impl Slot {
     }
 
     /// Whether it lasts, and was logged within the interval of repetition.
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_logged(&self) -> bool {
         self.words.is_some() && self.told.as_ref().is_some_and(|(_, at)| at.elapsed() < TELL_AGAIN_AFTER)
     }
 

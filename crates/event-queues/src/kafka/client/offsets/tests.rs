@@ -98,13 +98,13 @@ fn of_what_was_left_out_that_is_lost_which_lies_before_the_first_message() {
     for (from, to) in [(10, 11), (100, 900), (1000, 1800), (2000, 2001)] {
         offsets.leave_out(&partition(0), from, to);
     }
-    let loss = offsets.look(&partition(0), marks(1800, 3000)).unwrap();
+    let loss = offsets.update_watermarks(&partition(0), marks(1800, 3000)).unwrap();
     assert_eq!(loss, Loss { messages: 1 + 800 + 800, expected: 10, offset: 1800 });
-    assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "it is told once");
+    assert_eq!(offsets.update_watermarks(&partition(0), marks(1800, 3000)), None, "it is told once");
     offsets.leave_out(&partition(0), 2100, 2101);
-    assert_eq!(offsets.look(&partition(0), marks(1800, 3000)), None, "a marker is no message");
+    assert_eq!(offsets.update_watermarks(&partition(0), marks(1800, 3000)), None, "a marker is no message");
     offsets.leave_out(&partition(0), 2200, 2300);
-    let loss = offsets.look(&partition(0), marks(2250, 3000)).unwrap();
+    let loss = offsets.update_watermarks(&partition(0), marks(2250, 3000)).unwrap();
     assert_eq!(loss.messages, 50, "what lies behind the first message was left out by the broker");
 }
 
@@ -115,11 +115,11 @@ fn watermarks_from_before_a_message_was_fetched_say_nothing_of_the_gap_before_it
     offsets.leave_out(&partition(0), 100, 505);
     // Of the time before the deletion; then of the refused fetch, which says nothing of a first message.
     for old in [marks(0, 101), marks(-1, 101), Watermarks { next: -1001, ..marks(-1, 505) }, marks(-1, 605)] {
-        assert_eq!(offsets.look(&partition(0), old), None);
+        assert_eq!(offsets.update_watermarks(&partition(0), old), None);
     }
-    let loss = offsets.look(&partition(0), marks(505, 605)).unwrap();
+    let loss = offsets.update_watermarks(&partition(0), marks(505, 605)).unwrap();
     assert_eq!(loss, Loss { messages: 405, expected: 100, offset: 505 });
-    assert_eq!(offsets.look(&partition(0), marks(505, 605)), None, "it is told once");
+    assert_eq!(offsets.update_watermarks(&partition(0), marks(505, 605)), None, "it is told once");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_partition_that_goes_back_forgets_what_it_left_out() {
     let mut offsets = holding(&[0]);
     offsets.leave_out(&partition(0), 100, 505);
     offsets.go_back(&partition(0));
-    assert_eq!(offsets.look(&partition(0), marks(505, 605)), None);
+    assert_eq!(offsets.update_watermarks(&partition(0), marks(505, 605)), None);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn many_small_gaps_make_room_for_a_large_one() {
     (0..10_000).for_each(|at| offsets.leave_out(&partition(0), 10 * at, 10 * at + 1));
     offsets.leave_out(&partition(0), 200_000, 200_500);
     assert_eq!(offsets.assigned[&partition(0)].gaps.len(), GAPS_MAX);
-    let loss = offsets.look(&partition(0), marks(200_500, 200_501)).unwrap();
+    let loss = offsets.update_watermarks(&partition(0), marks(200_500, 200_501)).unwrap();
     assert!(loss.messages >= 500, "{loss:?}");
 }
 
@@ -144,10 +144,10 @@ fn many_small_gaps_make_room_for_a_large_one() {
 fn an_end_is_reached_though_the_group_has_committed_what_lies_beyond_it() {
     let mut offsets = PartitionOffsets::default();
     offsets.assign(partition(0), Arc::default(), Some(1000));
-    offsets.look(&partition(0), Watermarks { next: -1001, is_at_end: false, ..marks(0, 0) });
+    offsets.update_watermarks(&partition(0), Watermarks { next: -1001, is_at_end: false, ..marks(0, 0) });
     offsets.pass_ends();
     assert!(!offsets.are_at_end());
-    offsets.look(&partition(0), marks(0, 0));
+    offsets.update_watermarks(&partition(0), marks(0, 0));
     assert_eq!(offsets.pass_ends(), []);
     assert!(offsets.are_at_end());
     assert_eq!(offsets.lag(), 0);
@@ -158,7 +158,7 @@ fn what_comes_while_fetching_is_paused_is_left_to_read() {
     let mut offsets = holding(&[0]);
     offsets.raise_end(&partition(0), 5);
     assert_eq!((offsets.end(&partition(0)), offsets.waiting()), (-1, 0), "nothing is known of it yet");
-    offsets.look(&partition(0), marks(0, 10));
+    offsets.update_watermarks(&partition(0), marks(0, 10));
     offsets.raise_end(&partition(0), 50_010);
     assert_eq!((offsets.end(&partition(0)), offsets.waiting()), (50_010, 50_010));
 }
@@ -166,7 +166,7 @@ fn what_comes_while_fetching_is_paused_is_left_to_read() {
 #[test]
 fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
     let mut offsets = holding(&[0]);
-    offsets.look(&partition(0), marks(0, 11));
+    offsets.update_watermarks(&partition(0), marks(0, 11));
     assert!(!offsets.are_at_end());
     assert_eq!(offsets.lag(), 11);
     let receipt = offsets.deliver(&partition(0), 10, 10);
@@ -182,7 +182,8 @@ fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
     assert_eq!((offsets.lag(), offsets.waiting()), (10, 0));
     offsets.confirm(&partition(0), 11);
     assert_eq!((offsets.lag(), offsets.request(), offsets.unconfirmed([&partition(0)])), (0, vec![], vec![]));
-    offsets.look(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
+    offsets
+        .update_watermarks(&partition(0), Watermarks { start: 500, end: 600, next: 520, is_at_end: false });
     assert_eq!((offsets.lag(), offsets.waiting()), (100, 100), "what was deleted is not there to be read");
     assert!(offsets.are_at_end(), "what came since it began is not waited for");
 }
@@ -191,7 +192,7 @@ fn a_marker_at_the_end_and_what_was_deleted_are_not_left_to_read() {
 fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
     let mut offsets = PartitionOffsets::default();
     offsets.assign(partition(0), Arc::default(), Some(100));
-    offsets.look(&partition(0), marks(600, 600));
+    offsets.update_watermarks(&partition(0), marks(600, 600));
     assert_eq!(offsets.lag(), 0);
     let loss = Loss { messages: 500, expected: 100, offset: 600 };
     assert_eq!(offsets.pass_ends(), [(partition(0), loss)]);
@@ -206,7 +207,7 @@ fn what_was_deleted_to_the_end_is_told_without_a_message_behind_it() {
 fn an_end_that_is_passed_is_committed_when_all_before_it_has_its_outcome_and_only_then() {
     let mut offsets = holding(&[0]);
     let first = offsets.deliver(&partition(0), 10, 10);
-    offsets.look(&partition(0), marks(0, 1011));
+    offsets.update_watermarks(&partition(0), marks(0, 1011));
     offsets.pass_ends();
     let second = offsets.deliver(&partition(0), 1020, 9);
     offsets.acknowledge(first);
@@ -215,13 +216,13 @@ fn an_end_that_is_passed_is_committed_when_all_before_it_has_its_outcome_and_onl
     assert_eq!(offsets.request(), [(partition(0), 1020)]);
     // Of a partition without messages, that nobody has read before, there is nothing to remember.
     let mut offsets = holding(&[0]);
-    offsets.look(&partition(0), marks(0, 0));
+    offsets.update_watermarks(&partition(0), marks(0, 0));
     offsets.pass_ends();
     assert_eq!((offsets.request(), offsets.are_at_end()), (vec![], true));
     // What the group has committed beyond the end stays: the partition may have been cut off for a moment.
     let mut offsets = PartitionOffsets::default();
     offsets.assign(partition(0), Arc::default(), Some(1000));
-    offsets.look(&partition(0), marks(0, 900));
+    offsets.update_watermarks(&partition(0), marks(0, 900));
     offsets.pass_ends();
     assert_eq!(offsets.request(), []);
 }
@@ -230,13 +231,14 @@ fn an_end_that_is_passed_is_committed_when_all_before_it_has_its_outcome_and_onl
 fn a_partition_that_grows_all_the_time_is_at_its_end_where_it_ended_first() {
     let mut offsets = holding(&[0, 1]);
     let growing = |end| Watermarks { is_at_end: false, ..marks(0, end) };
-    offsets.look(&partition(0), growing(100));
-    offsets.look(&partition(1), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1001) });
+    offsets.update_watermarks(&partition(0), growing(100));
+    offsets
+        .update_watermarks(&partition(1), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1001) });
     offsets.deliver(&partition(0), 99, 99);
-    offsets.look(&partition(0), growing(150));
+    offsets.update_watermarks(&partition(0), growing(150));
     offsets.deliver(&partition(0), 120, 21);
     assert!(!offsets.are_at_end(), "the end of the other one is not known");
-    offsets.look(&partition(1), growing(7));
+    offsets.update_watermarks(&partition(1), growing(7));
     assert!(!offsets.are_at_end());
     offsets.deliver(&partition(1), 7, 7);
     assert!(offsets.are_at_end());
@@ -245,8 +247,8 @@ fn a_partition_that_grows_all_the_time_is_at_its_end_where_it_ended_first() {
 #[test]
 fn an_end_that_is_not_known_for_want_of_a_leader_stays_that_which_was_known() {
     let mut offsets = holding(&[0]);
-    offsets.look(&partition(0), marks(0, 100));
-    offsets.look(&partition(0), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1) });
+    offsets.update_watermarks(&partition(0), marks(0, 100));
+    offsets.update_watermarks(&partition(0), Watermarks { next: -1001, is_at_end: false, ..marks(-1, -1) });
     assert_eq!((offsets.end(&partition(0)), offsets.waiting()), (100, 100));
 }
 

@@ -207,16 +207,16 @@ impl SchemaRegistry {
 
     /// The answer, or why there is none.
     async fn get(&self, url: Url) -> Result<RegistryAnswer, String> {
-        let mut response = self.client.get(url).send().await.map_err(|error| self.told(&error))?;
+        let mut response = self.client.get(url).send().await.map_err(|error| self.message(&error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();
         let read = read_up_to(&mut response, &mut body, ANSWER_BYTES_MAX).await;
-        let is_whole = read.map_err(|error| self.told(&error))?;
+        let is_whole = read.map_err(|error| self.message(&error))?;
         let answer = RegistryAnswer { status, headers, body, is_whole };
         if is_whole || answer.is_schema() { Ok(answer) } else { Err(too_long("its answer")) }
     }
 
-    fn told(&self, error: &reqwest::Error) -> String {
+    fn message(&self, error: &reqwest::Error) -> String {
         match error.is_timeout() {
             true if error.is_connect() => format!("no connection within {:?}", connect_timeout(self.timeout)),
             true => format!("no answer within {:?}", self.timeout),

@@ -190,7 +190,7 @@ impl BucketPoller {
     }
 
     /// Tells why a run that reads from the beginning leaves out what an earlier start passed.
-    pub(super) fn tell_passed(&self, source: usize, record: &SourceRecord, objects: u64) {
+    pub(super) fn log_passed(&self, source: usize, record: &SourceRecord, objects: u64) {
         let url = &*self.buckets[source].url;
         if objects > 0 {
             tracing::warn!(

@@ -129,7 +129,7 @@ impl BucketPoller {
             self.buckets[source].store.list_with_delimiter(Some(&prefix)).await?;
         let directories = self.sort(common_prefixes);
         if directories.has_nameless {
-            self.tell_nameless(source);
+            self.log_nameless(source);
         }
         let kind = directories.kind();
         self.note(source, &prefix, &directories, kind);
@@ -181,7 +181,7 @@ impl BucketPoller {
         sorted
     }
 
-    fn tell_nameless(&mut self, source: usize) {
+    fn log_nameless(&mut self, source: usize) {
         if !std::mem::replace(&mut self.states[source].is_nameless_told, true) {
             let (url, trouble) = (&*self.buckets[source].url, UNREADABLE_KEY);
             tracing::warn!(url, trouble, "objects of a bucket whose keys begin with a slash are passed");

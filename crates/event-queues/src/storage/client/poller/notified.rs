@@ -62,7 +62,7 @@ impl BucketPoller {
                 }
                 // Messages that were not deleted come again. Until then listings go on as without notifications.
                 Err(trouble) => {
-                    self.tell_unheard(&notifications, trouble)?;
+                    self.log_unheard(&notifications, trouble)?;
                     until = begun + wait;
                     self.sleep(until.min(Instant::now() + RETRY_INTERVAL)).await?;
                 }
@@ -85,7 +85,7 @@ impl BucketPoller {
         }
     }
 
-    fn tell_unheard(&mut self, notifications: &Notifications, trouble: Trouble) -> Result<(), Over> {
+    fn log_unheard(&mut self, notifications: &Notifications, trouble: Trouble) -> Result<(), Over> {
         let words = match trouble {
             Trouble::Notifications(words) => words,
             Trouble::Store(error) => super::advice(&error),
@@ -114,7 +114,7 @@ impl BucketPoller {
         let (mut known, mut trouble) = (Vec::new(), None);
         'messages: for message in messages {
             let Some(objects) = &message.objects else {
-                self.tell_stray(notifications, &message);
+                self.log_stray(notifications, &message);
                 continue;
             };
             let of_source =
@@ -125,7 +125,7 @@ impl BucketPoller {
                 Some(_) if objects.iter().any(of_source) => self.is_notified = true,
                 Some(object) => {
                     is_foreign = true;
-                    self.tell_foreign(notifications, object);
+                    self.log_foreign(notifications, object);
                     continue;
                 }
             }
@@ -146,7 +146,7 @@ impl BucketPoller {
         trouble.map_or(Ok(taken), Err)
     }
 
-    fn tell_foreign(&mut self, notifications: &Notifications, object: &NotifiedObject) {
+    fn log_foreign(&mut self, notifications: &Notifications, object: &NotifiedObject) {
         if is_due(&mut self.foreign_told) {
             tracing::warn!(
                 queue = notifications.url.as_str(),
@@ -156,7 +156,7 @@ impl BucketPoller {
         }
     }
 
-    fn tell_stray(&mut self, notifications: &Notifications, message: &Notification) {
+    fn log_stray(&mut self, notifications: &Notifications, message: &Notification) {
         if is_due(&mut self.stray_told) {
             tracing::warn!(
                 queue = notifications.url.as_str(),

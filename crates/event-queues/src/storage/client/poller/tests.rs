@@ -304,7 +304,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
     (0..9).for_each(|_| fail());
     place.look_at_all().await;
     assert_eq!(done_before(&place), hour("date=2026-11-25-08"));
-    health.complain_of_reading(0, "words");
+    health.note_reading_trouble(0, "words");
     let watch = crate::storage::client::StorageWatch(Arc::clone(&health));
     // Some of it was handed out, and is not settled; then it is, and is of an earlier version.
     let record = |version: &str| ObjectRecord {

@@ -17,7 +17,7 @@ const LOOKED_FOR_MAX: usize = 64;
 impl BucketPoller {
     /// Looks for the objects of a source that are to be tried again, and that the listing begun at this moment did not show: it
     /// is not of their hours.
-    pub(super) async fn look_again(
+    pub(super) async fn look_up_again(
         &mut self,
         source: usize,
         begun: Instant,
@@ -38,7 +38,7 @@ impl BucketPoller {
 
     fn end_gone(&self, source: usize, key: &ObjectKey) {
         self.health.pending.end(key);
-        self.health.tell_gone(&self.buckets[source].name(&key.1));
+        self.health.log_gone(&self.buckets[source].name(&key.1));
         self.health.clear_reading(source, &self.buckets[source].url);
     }
 
