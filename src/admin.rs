@@ -110,10 +110,10 @@ struct AdminHandler {
     history_answers: Arc<Semaphore>,
 }
 
-/// An answer of the history, and its turn, which is given back once the answer is written or its connection is gone.
+/// An answer of the history, and its permit, which is given back once the answer is written or its connection is gone.
 struct HeldAnswer {
     body: Vec<u8>,
-    _turn: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl AsRef<[u8]> for HeldAnswer {
@@ -316,14 +316,14 @@ async fn history(query: &str, handler: Arc<AdminHandler>) -> Answer {
     if query.len() > QUERY_BYTES_MAX {
         return text(StatusCode::URI_TOO_LONG, TEXT, "the query is too long\n");
     }
-    let turn = timeout(SEARCH_WAIT_MAX, Arc::clone(&handler.history_answers).acquire_owned());
-    let Ok(Ok(turn)) = turn.await else { return busy("too many answers of the history are not read\n") };
+    let permit = timeout(SEARCH_WAIT_MAX, Arc::clone(&handler.history_answers).acquire_owned());
+    let Ok(Ok(permit)) = permit.await else { return busy("too many answers of the history are not read\n") };
     let told = handler.histories.run({
         let (handler, query) = (Arc::clone(&handler), query.to_owned());
         move || (handler.views.history)(&query)
     });
     match told.await {
-        Ok(Ok(body)) => text(StatusCode::OK, JSON, Bytes::from_owner(HeldAnswer { body, _turn: turn })),
+        Ok(Ok(body)) => text(StatusCode::OK, JSON, Bytes::from_owner(HeldAnswer { body, _permit: permit })),
         Ok(Err(refusal)) => match refusal {
             HistoryRefusal::NotKept => text(StatusCode::NOT_FOUND, TEXT, format!("{refusal}\n")),
             HistoryRefusal::Wrong(_) => text(StatusCode::BAD_REQUEST, TEXT, format!("{refusal}\n")),

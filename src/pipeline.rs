@@ -47,7 +47,7 @@ use crate::ledger::Unpaired;
 use crate::telemetry::Printer;
 use event_lanes::clock::Clock;
 use event_lanes::stats::{Books, Stats};
-use event_lanes::{LaneLost, LaneSettings, Lanes, Room};
+use event_lanes::{LaneLost, LanePermit, LaneSettings, Lanes};
 use event_queues::{Queue, QueueError};
 use send_counts::aggregate::tags::Layout;
 
@@ -262,17 +262,17 @@ impl<I: Intake> Pipeline<I> {
                     Ok(None) => run.drain(Ended::QueueEnded),
                     Err(error) => self.fail(&mut run, queue, error),
                 },
-                room = self.lanes.room(), if run.is_handing() && !is_held => self.hand_over(&mut run, room?).await?,
+                permit = self.lanes.permit(), if run.is_handing() && !is_held => self.hand_over(&mut run, permit?).await?,
             }
         }
     }
 
-    async fn hand_over(&self, run: &mut QueueRun, room: Room) -> Result<(), PipelineError> {
+    async fn hand_over(&self, run: &mut QueueRun, permit: LanePermit) -> Result<(), PipelineError> {
         let group = std::mem::take(&mut run.in_hand);
         if let Some(receipt) = group.receipt() {
             run.ledger.deliver(receipt);
             run.is_recalled |= group.is_recalled();
-            self.lanes.deliver(room, group).await?;
+            self.lanes.deliver(permit, group).await?;
         }
         Ok(())
     }
@@ -364,7 +364,7 @@ impl<I: Intake> Pipeline<I> {
             Encoded::Payload { flight, payload } => self.submit(run, flight, payload)?,
             Encoded::Preview { flight, text } => {
                 let printer = self.printer.clone();
-                self.launch(run, flight, |_turns, limit| submit::print(printer, text, limit))?;
+                self.launch(run, flight, |_permits, limit| submit::print(printer, text, limit))?;
             }
             Encoded::Done { claim, series } => {
                 if let Some(summary) = run.ledger.summary(claim) {

@@ -110,7 +110,7 @@ impl<I: Intake> Pipeline<I> {
              and is counted by the next start; waiting for the requests under way, then stopping"
         );
         run.is_halted = true;
-        self.connections.close_turns();
+        self.connections.close_permits();
         run.stop(Instant::now() + self.settings.shutdown_timeout);
         run.failure.get_or_insert(error);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::submit::{self, InFlight, Landed, Submitted, Turns, WindowCheck};
+use super::submit::{self, InFlight, Landed, RequestPermits, Submitted, WindowCheck};
 use super::{Ended, Phase, Pipeline, QueueRun};
 use crate::catalogue::{LastOutcome, RequestFate};
 use crate::connection::{Connection, Intake};
@@ -41,8 +41,8 @@ impl<I: Intake> Pipeline<I> {
         let (intake, connection) = (Arc::clone(&self.intake), Arc::clone(&flight.connection));
         let window_check =
             WindowCheck { window: Window::new(&self.settings.lanes.aggregate), clock: self.clock.clone() };
-        self.launch(run, flight, |turns, limit| {
-            submit::submit(intake, connection, turns, payload, window_check, limit)
+        self.launch(run, flight, |permits, limit| {
+            submit::submit(intake, connection, permits, payload, window_check, limit)
         })
     }
 
@@ -52,7 +52,7 @@ impl<I: Intake> Pipeline<I> {
         &mut self,
         run: &mut QueueRun,
         flight: InFlight,
-        start: impl FnOnce(Turns, Duration) -> F,
+        start: impl FnOnce(RequestPermits, Duration) -> F,
     ) -> Result<(), Unpaired>
     where
         F: Future<Output = Option<Landed>> + Send + 'static,
@@ -64,8 +64,8 @@ impl<I: Intake> Pipeline<I> {
         if let Phase::Abandoning(_) = run.phase {
             return self.settle(run, flight, &shut_down().into());
         }
-        let turns = self.connections.turns(&flight.connection.name);
-        let task = self.submissions.spawn(start(turns, self.settings.lanes.aggregate.flush_timeout));
+        let permits = self.connections.permits(&flight.connection.name);
+        let task = self.submissions.spawn(start(permits, self.settings.lanes.aggregate.flush_timeout));
         self.in_flight.insert(task.id(), flight);
         Ok(())
     }

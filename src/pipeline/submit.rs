@@ -23,23 +23,23 @@ use send_counts::aggregate::window::Window;
 use send_counts::route::{ConnectionId, RefusedGroups, Router};
 
 /// How many requests one connection has under way at once. A flush of the default 100,000 series makes about
-/// 20 payloads; what waits longer for its turn than a request may take is dropped, so that a connection that
+/// 20 payloads; what waits longer for a permit than a request may take is dropped, so that a connection that
 /// hangs can't pile up memory.
 const REQUESTS_MAX: usize = 16;
 
-/// How many requests begin together, over all connections. A flush has one for each connection, and where thousands began at
+/// How many requests start together, over all connections. A flush has one for each connection, and where thousands began at
 /// once each would open a TLS connection of its own to the same host, for none was free yet.
-const BEGINNING_MAX: usize = 256;
+const STARTING_MAX: usize = 256;
 
-/// For how long a request is one that begins. One that takes longer is slow, and gives its place to another.
-const BEGINNING: Duration = Duration::from_millis(250);
+/// For how long a request is one that starts. One that takes longer is slow, and gives its permit to another.
+const STARTING: Duration = Duration::from_millis(250);
 
-/// How long a request waits for its place among those that begin (a quarter of `flush.timeout`, if that is shorter); then it
-/// begins without one. So slow connections delay no other by more.
-const BEGINNING_WAIT: Duration = Duration::from_secs(2);
+/// How long a request waits for a permit to start (a quarter of `flush.timeout`, if that is shorter); then it
+/// starts without one. So slow connections delay no other by more.
+const STARTING_WAIT: Duration = Duration::from_secs(2);
 
 /// That quarter: the payloads that queue behind this one share its deadline.
-const BEGINNING_WAIT_PART: u32 = 4;
+const STARTING_WAIT_PART: u32 = 4;
 
 /// How much longer than `flush.timeout` an intake may take to return an outcome.
 const GRACE: Duration = Duration::from_millis(250);
@@ -64,7 +64,7 @@ impl From<Outcome> for Landed {
     }
 }
 
-/// The result of a submission's task; no landing if it was not sent, because the turns were closed.
+/// The result of a submission's task; no landing if it was not sent, because the permits were closed.
 pub(super) type Submitted = Result<(task::Id, Option<Landed>), task::JoinError>;
 
 /// Checks whether points are still inside Datadog's window.
@@ -86,28 +86,28 @@ pub(super) struct InFlight {
     pub(super) tracked: Tracked,
 }
 
-/// What a request waits for before it begins.
+/// What a request waits for before it starts.
 #[derive(Debug, Clone)]
-pub(super) struct Turns {
+pub(super) struct RequestPermits {
     /// The requests that its connection may have under way.
     connection: Arc<Semaphore>,
-    /// Those that begin, of all connections.
-    beginning: Arc<Semaphore>,
+    /// Those that start, of all connections.
+    starting: Arc<Semaphore>,
 }
 
-/// Submits one payload once, within two time-outs: one to get a turn, one for the request. `None`: it was not sent and never
-/// will be, because the turns were closed before its own.
+/// Submits one payload once, within two time-outs: one to get a permit, one for the request. `None`: it was not sent and never
+/// will be, because the permits were closed before it had one.
 pub(super) async fn submit<I: Intake>(
     intake: Arc<I>,
     connection: Arc<Connection>,
-    turns: Turns,
+    permits: RequestPermits,
     payload: Payload,
     window_check: WindowCheck,
     limit: Duration,
 ) -> Option<Landed> {
     let deadline = Instant::now() + limit;
-    let turn = match within(limit, LOOK_AGAIN, turns.connection.acquire()).await {
-        Some(Ok(turn)) => turn,
+    let permit = match within(limit, LOOK_AGAIN, permits.connection.acquire()).await {
+        Some(Ok(permit)) => permit,
         Some(Err(_closed)) => return None,
         None => {
             let detail = format!(
@@ -117,31 +117,31 @@ pub(super) async fn submit<I: Intake>(
         }
     };
     let left = deadline.saturating_duration_since(Instant::now());
-    let wait = left.min(BEGINNING_WAIT).min(limit / BEGINNING_WAIT_PART);
-    let place = timeout(wait, turns.beginning.acquire()).await.ok().and_then(Result::ok);
-    if turns.connection.is_closed() {
+    let wait = left.min(STARTING_WAIT).min(limit / STARTING_WAIT_PART);
+    let to_start = timeout(wait, permits.starting.acquire()).await.ok().and_then(Result::ok);
+    if permits.connection.is_closed() {
         return None;
     }
     let Rechecked { payload, sends, own } =
         recheck(payload, &window_check.window, window_check.clock.unix_seconds());
     let Some(payload) = payload else { return Some(Landed { outcome: None, sends, own }) };
     // The intake keeps the time itself, and knows best how a request ended; this is for an intake that does not.
-    let request = begin(place, intake.submit(connection, payload));
+    let request = begin(to_start, intake.submit(connection, payload));
     let outcome = within(limit + GRACE, LOOK_AGAIN, request).await;
-    drop(turn);
+    drop(permit);
     let outcome = outcome.unwrap_or_else(|| {
         Outcome::dropped(FailureReason::Timeout, format!("no answer within {limit:?} (flush.timeout)"))
     });
     Some(Landed { outcome: Some(outcome), sends, own })
 }
 
-/// Waits for a request, which has its place among those that begin only for a while.
-async fn begin<T>(place: Option<SemaphorePermit<'_>>, request: impl Future<Output = T>) -> T {
+/// Waits for a request, which has its permit to start only for a while.
+async fn begin<T>(permit: Option<SemaphorePermit<'_>>, request: impl Future<Output = T>) -> T {
     let mut request = std::pin::pin!(request);
-    if let Ok(ended) = timeout(BEGINNING, &mut request).await {
+    if let Ok(ended) = timeout(STARTING, &mut request).await {
         return ended;
     }
-    drop(place);
+    drop(permit);
     request.await
 }
 
@@ -163,8 +163,8 @@ pub(super) struct ConnectionTable {
     /// By name: a table of thousands must not be looked through for each of them.
     numbers: HashMap<Box<str>, usize>,
     /// By name, since the first request.
-    turns: HashMap<Box<str>, Arc<Semaphore>>,
-    beginning: Arc<Semaphore>,
+    permits: HashMap<Box<str>, Arc<Semaphore>>,
+    starting: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -187,9 +187,9 @@ enum RowState {
 
 impl ConnectionTable {
     pub(super) fn new(connections: ConnectionSet) -> Self {
-        let beginning = Arc::new(Semaphore::new(BEGINNING_MAX));
-        let (numbers, turns) = (HashMap::new(), HashMap::new());
-        let mut table = Self { rows: Vec::new(), numbers, turns, beginning };
+        let starting = Arc::new(Semaphore::new(STARTING_MAX));
+        let (numbers, permits) = (HashMap::new(), HashMap::new());
+        let mut table = Self { rows: Vec::new(), numbers, permits, starting };
         table.update(connections);
         table
     }
@@ -318,16 +318,17 @@ impl ConnectionTable {
         self.rows.iter().any(|row| row.connection.forwarder_metrics)
     }
 
-    /// Closes the turns: no request begins any more, and waiting payloads are not sent.
-    pub(super) fn close_turns(&self) {
-        self.turns.values().for_each(|turns| turns.close());
-        self.beginning.close();
+    /// Closes the permits: no request begins any more, and waiting payloads are not sent.
+    pub(super) fn close_permits(&self) {
+        self.permits.values().for_each(|permits| permits.close());
+        self.starting.close();
     }
 
     /// What a request of a connection waits for.
-    pub(super) fn turns(&mut self, name: &str) -> Turns {
-        let turns = self.turns.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
-        Turns { connection: Arc::clone(turns), beginning: Arc::clone(&self.beginning) }
+    pub(super) fn permits(&mut self, name: &str) -> RequestPermits {
+        let permits =
+            self.permits.entry(name.into()).or_insert_with(|| Arc::new(Semaphore::new(REQUESTS_MAX)));
+        RequestPermits { connection: Arc::clone(permits), starting: Arc::clone(&self.starting) }
     }
 }
 
@@ -386,7 +387,7 @@ mod tests {
             let payload = Payload { body: "".into(), raw_bytes: 0, series: 1, sends: 1, times };
             let window_check = WindowCheck { window: Window::new(&settings), clock: clock.clone() };
             let request =
-                submit(Arc::clone(&intake), connection, table.turns(&name), payload, window_check, LIMIT);
+                submit(Arc::clone(&intake), connection, table.permits(&name), payload, window_check, LIMIT);
             all.spawn(async move {
                 let outcome = request.await.and_then(|landed| landed.outcome);
                 (name.starts_with("slow"), outcome == Some(Outcome::Accepted), begun.elapsed())
@@ -398,7 +399,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn thousands_of_requests_begin_a_few_hundred_at_a_time_and_all_of_them_soon() {
         let (intake, ended) = crowd(0, 4000, 1).await;
-        assert_eq!(intake.most.load(Ordering::Relaxed), BEGINNING_MAX);
+        assert_eq!(intake.most.load(Ordering::Relaxed), STARTING_MAX);
         assert_eq!(ended.len(), 4000);
         assert!(ended.iter().all(|(_, is_accepted, took)| *is_accepted && *took < LIMIT / 4));
     }
@@ -410,7 +411,7 @@ mod tests {
         assert_eq!(ended.len(), 4000 + 100 * PAYLOADS);
         for (is_slow, is_accepted, took) in ended {
             // The last few have waited for a turn before.
-            let longest = if is_slow { 2 * LIMIT } else { 2 * (LIMIT / BEGINNING_WAIT_PART) + LIMIT / 25 };
+            let longest = if is_slow { 2 * LIMIT } else { 2 * (LIMIT / STARTING_WAIT_PART) + LIMIT / 25 };
             assert!(is_accepted != is_slow && took <= longest, "{is_slow} {is_accepted} {took:?}");
         }
     }

@@ -78,7 +78,7 @@ const HELD: [(&str, &str, &str, &str); 42] = [
         "requests of all connections",
         "256 begin together",
         "src/pipeline/submit.rs",
-        "BEGINNING_MAX: usize = 256",
+        "STARTING_MAX: usize = 256",
     ),
     (
         "a request",

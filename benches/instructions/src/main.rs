@@ -171,7 +171,7 @@ fn run(case: &Case, rounds: u32) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
         for delivery in deliveries.into_iter().take(in_round * rounds as usize) {
-            lanes.deliver(lanes.room().await?, delivery.into()).await?;
+            lanes.deliver(lanes.permit().await?, delivery.into()).await?;
         }
         for cut in lanes.cut().await? {
             drop(cut.await?);

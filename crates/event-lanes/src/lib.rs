@@ -41,7 +41,7 @@
 //!     recall: false,
 //!     receipt: Receipt(1),
 //! };
-//! lanes.deliver(lanes.room().await?, delivery.into()).await?;
+//! lanes.deliver(lanes.permit().await?, delivery.into()).await?;
 //! let mut sends = 0;
 //! for cut in lanes.cut().await? {
 //!     sends += cut.await?.sends();
@@ -122,7 +122,7 @@ pub struct LaneLost;
 
 /// Leave to hand one group to a lane.
 #[derive(Debug)]
-pub struct Room(OwnedSemaphorePermit);
+pub struct LanePermit(OwnedSemaphorePermit);
 
 #[derive(Debug)]
 struct Handle {
@@ -134,7 +134,7 @@ struct Handle {
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Handle>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Lanes {
@@ -148,7 +148,7 @@ impl Lanes {
         stats: &Arc<Stats>,
         clock: &Clock,
     ) -> io::Result<Self> {
-        let room = Arc::new(Semaphore::new(settings.lanes * GROUPS_MAX));
+        let permits = Arc::new(Semaphore::new(settings.lanes * GROUPS_MAX));
         let dedup = Arc::new(SharedDedup::new(settings.dedup, settings.lanes));
         // One seed for all, so that a series has one hash in every lane and is never hashed to be merged.
         let hasher = foldhash::fast::RandomState::default();
@@ -164,34 +164,34 @@ impl Lanes {
                 stats: Arc::clone(stats),
                 clock: clock.clone(),
                 in_hand: Arc::clone(&in_hand),
-                room: Arc::clone(&room),
+                permits: Arc::clone(&permits),
             };
             thread::Builder::new().name(format!("lane-{number}")).spawn(move || lane.run(received))?;
             Ok(Handle { orders, in_hand })
         };
         let lanes = (0..settings.lanes).map(start).collect::<io::Result<_>>()?;
-        Ok(Self { lanes, room })
+        Ok(Self { lanes, permits })
     }
 
     /// Waits until some lane takes another group. Cancel-safe. A lane that has died takes none: [`Lanes::deliver`] and
     /// [`Lanes::cut`] tell that.
     ///
     /// # Errors
-    /// Never, as long as nobody closes the room that the lanes share.
-    pub async fn room(&self) -> Result<Room, LaneLost> {
-        Arc::clone(&self.room).acquire_owned().await.map(Room).map_err(|_closed| LaneLost)
+    /// Never, as long as nobody closes the permits that the lanes share.
+    pub async fn permit(&self) -> Result<LanePermit, LaneLost> {
+        Arc::clone(&self.permits).acquire_owned().await.map(LanePermit).map_err(|_closed| LaneLost)
     }
 
     /// Hands a group to the lane that has the fewest in hand.
     ///
     /// # Errors
     /// When that lane has died.
-    pub async fn deliver(&self, room: Room, group: Group) -> Result<(), LaneLost> {
+    pub async fn deliver(&self, permit: LanePermit, group: Group) -> Result<(), LaneLost> {
         let least_busy = self.lanes.iter().min_by_key(|lane| lane.in_hand.load(Ordering::Relaxed));
         let lane = least_busy.ok_or(LaneLost)?;
         lane.in_hand.fetch_add(1, Ordering::Relaxed);
         // The lane gives the permit back when it is through with the group.
-        room.0.forget();
+        permit.0.forget();
         lane.orders.send(Order::Deliver(group)).await.map_err(|_closed| LaneLost)
     }
 
@@ -228,7 +228,7 @@ struct Lane {
     stats: Arc<Stats>,
     clock: Clock,
     in_hand: Arc<AtomicUsize>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Lane {
@@ -238,7 +238,7 @@ impl Lane {
                 Order::Deliver(group) => {
                     self.deliver(&group);
                     self.in_hand.fetch_sub(1, Ordering::Relaxed);
-                    self.room.add_permits(1);
+                    self.permits.add_permits(1);
                 }
                 Order::Cut(reply) => {
                     // If the receiver is gone, the pipeline no longer answers for these counts: their deliveries
