@@ -50,19 +50,17 @@ impl LoopStatus {
     /// would wait for the same one.
     pub fn acknowledging_for(&self) -> Option<Duration> {
         let since = self.acknowledging_since.load(Ordering::Relaxed);
-        (since != NONE)
-            .then(|| Duration::from_millis(self.clock.elapsed_milliseconds().saturating_sub(since)))
+        (since != NONE).then(|| passed(since, self.clock.elapsed_milliseconds()))
     }
 
     /// How long ago the loop turned.
     pub fn since_last_turn(&self) -> Duration {
-        let last_turn = self.last_turn.load(Ordering::Relaxed);
-        Duration::from_millis(self.clock.elapsed_milliseconds().saturating_sub(last_turn))
+        passed(self.last_turn.load(Ordering::Relaxed), self.clock.elapsed_milliseconds())
     }
 
     /// Whether the loop has not turned for half a minute, which only a defect of this program or a stopped process explains.
     pub fn is_stuck(&self) -> bool {
-        self.since_last_turn() >= STUCK_AFTER
+        is_stuck(self.since_last_turn())
     }
 
     /// Whether the wall clock can't be right: it shows a time before this program was written. Events that are counted by it
@@ -90,11 +88,27 @@ impl LoopStatus {
     }
 }
 
+/// The time between two moments, in milliseconds of one clock.
+const fn passed(since: u64, now: u64) -> Duration {
+    Duration::from_millis(now.saturating_sub(since))
+}
+
+fn is_stuck(since_last_turn: Duration) -> bool {
+    since_last_turn >= STUCK_AFTER
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
+
+    #[test]
+    fn a_pipeline_is_stuck_after_half_a_minute_without_a_turn() {
+        let is_recent = |last_turn, now| !is_stuck(passed(last_turn, now));
+        assert!(is_recent(0, 29_999) && is_recent(60_000, 89_999) && is_recent(60_000, 59_999));
+        assert!(!is_recent(0, 30_000) && !is_recent(60_000, 90_000));
+    }
 
     #[test]
     fn an_acknowledgement_that_takes_long_and_a_clock_that_is_not_set_are_no_readiness() {
