@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support;
 use crate::support::children::{self, Processes};
+use crate::support::ports;
 
 /// What Debian calls the driver; `make tools` installs both it and the browser.
 const DRIVER: &str = "chromedriver";
@@ -31,12 +32,15 @@ impl Browser {
     pub(crate) async fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut driver = children::command(which(DRIVER));
-        driver.arg("--port=0").env("HOME", home.path()).env("TMPDIR", home.path());
+        // Of port 0 it asks for one of `::1`, and ends if somebody has the same of `127.0.0.1`.
+        let [address] = ports::free();
+        driver.arg(format!("--port={}", address.port()));
+        driver.env("HOME", home.path()).env("TMPDIR", home.path());
         driver.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut driver = children::spawn(driver).unwrap();
-        let (port, profile) = (port(&mut driver), home.path().join("profile"));
-        let client = support::client(None);
-        let mut browser = Self { driver, client, session: format!("http://127.0.0.1:{port}/session"), home };
+        wait_for(&mut driver);
+        let (client, profile) = (support::client(None), home.path().join("profile"));
+        let mut browser = Self { driver, client, session: format!("http://{address}/session"), home };
         let arguments = [
             "--headless",
             "--no-sandbox",
@@ -198,17 +202,17 @@ impl Drop for Browser {
     }
 }
 
-/// The port that the driver says it listens on.
-fn port(driver: &mut Child) -> u16 {
-    let said = BufReader::new(driver.stdout.take().unwrap());
-    let mut lines = said.lines().map_while(Result::ok);
-    let port = lines.find_map(|line| {
-        line.strip_prefix("ChromeDriver was started successfully on port ")?
-            .trim_end_matches('.')
-            .parse()
-            .ok()
-    });
-    port.unwrap_or_else(|| panic!("`{DRIVER}` ended before it listened"))
+/// Waits until the driver says that it listens.
+fn wait_for(driver: &mut Child) {
+    let mut said = String::new();
+    for line in BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        if line.starts_with("ChromeDriver was started successfully") {
+            return;
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    panic!("`{DRIVER}` ended before it listened; it said:\n{said}");
 }
 
 fn which(name: &str) -> String {
