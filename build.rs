@@ -1,4 +1,4 @@
-//! Hands on which commit the binary is built from, and of which time, for `--version`; `src/app/version.rs` words it.
+//! Hands on which commit the binary is built from, and of which time, for `--version`; `src/commands/version.rs` words it.
 //!
 //! What a packager says comes first: `BRAZE_DATADOG_COMMIT`, and `SOURCE_DATE_EPOCH` in Unix seconds. Git is asked only by
 //! the profile `dist`, so that a commit costs nobody who develops a build. Where neither knows, the version stands alone.

@@ -1,60 +1,45 @@
-//! The composition: the only place that names the concrete parts, connects them, and takes them down.
+//! The composition: the only place that names the concrete parts, connects them, and takes them down. What the other
+//! commands share with the running forwarder is here, too.
 
+pub(crate) mod arguments;
 mod attend;
-mod check;
-mod command_line;
-mod connections;
 mod file_watch;
-#[cfg(feature = "generate")]
-mod generate;
-mod keys;
+pub(crate) mod keys;
 #[cfg(any(test, not(all(feature = "kafka", feature = "storage", feature = "top", feature = "generate"))))]
-mod left_out;
-mod monitors;
-mod online;
+pub(crate) mod left_out;
 mod progress;
 mod queue_watch;
-mod queues;
-mod reconcile;
+pub(crate) mod queues;
+pub(crate) mod reconcile;
 mod reload;
-mod serve;
-mod version;
+pub(crate) mod serve;
 mod views;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use admin_api::{Client, reachable};
-use clap::Parser;
 use tokio::runtime::Runtime;
 
-use self::command_line::{Arguments, Command, TopArguments};
 use crate::config::{Config, LogFormat, Warning};
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
-use crate::{signal, telemetry};
+use crate::telemetry;
 use datadog_points::client::{HttpError, Network};
 
 /// The run failed.
-const FAILED: u8 = 1;
+pub(crate) const FAILED: u8 = 1;
 /// The run ended well, and sends were dropped.
 const DROPPED: u8 = 3;
 /// The configuration is wrong. Source: `EX_CONFIG` of `sysexits.h`.
-const WRONG_CONFIGURATION: u8 = 78;
-
-/// The default address of `top`: that of `admin.listen`.
-const TOP_URL: &str = "http://127.0.0.1:8081";
+pub(crate) const WRONG_CONFIGURATION: u8 = 78;
 
 /// How many names a message lists.
 const NAMES_MAX: usize = 20;
 
 /// The user agent of all requests.
-const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
-/// How long `health` waits for an answer; orchestrators give up after a few seconds themselves.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const USER_AGENT: &str = concat!("braze-datadog/", env!("CARGO_PKG_VERSION"));
 
 /// How long writing a message to standard error may take.
 const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
@@ -64,16 +49,16 @@ const CLEARED_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why the program ends without success: its message, and its exit status.
 #[derive(Debug)]
-struct Failure {
-    status: u8,
-    message: String,
+pub(crate) struct Failure {
+    pub(crate) status: u8,
+    pub(crate) message: String,
 }
 
 /// How an error ends with which Linux refuses a thread (EAGAIN). It refuses nothing else of ours with it.
 const NO_THREAD: &str = "(os error 11)";
 
 impl Failure {
-    fn failed(message: impl std::fmt::Display) -> Self {
+    pub(crate) fn failed(message: impl std::fmt::Display) -> Self {
         let mut message = message.to_string();
         if message.ends_with(NO_THREAD) {
             if message == std::io::Error::from_raw_os_error(11).to_string() {
@@ -86,57 +71,18 @@ impl Failure {
         Self { status: FAILED, message }
     }
 
-    fn configuration(message: impl std::fmt::Display) -> Self {
+    pub(crate) fn configuration(message: impl std::fmt::Display) -> Self {
         Self { status: WRONG_CONFIGURATION, message: message.to_string() }
     }
 }
 
-/// Runs the command of the command line and returns the exit status.
-pub fn main() -> ExitCode {
-    signal::leave_no_core_dump();
-    signal::raise_open_files_limit();
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        // Help and version go to standard output, mistakes to standard error.
-        Err(error) => {
-            return match error.print() {
-                Ok(()) if !error.use_stderr() => ExitCode::SUCCESS,
-                _ => ExitCode::from(FAILED),
-            };
-        }
-    };
-    let ended = match arguments.command {
-        Command::Run(run) => serve::start(&run),
-        Command::Check(arguments) => check::check(arguments),
-        Command::Connections(arguments) => connections::run(*arguments),
-        Command::Health(config) => health(config.config),
-        #[cfg(feature = "generate")]
-        Command::Generate(arguments) => generate::generate(&arguments),
-        #[cfg(not(feature = "generate"))]
-        Command::Generate(arguments) => Err(left_out::generate(&arguments.directory)),
-        Command::Monitors(arguments) => monitors::run(*arguments),
-        Command::Top(arguments) => top(arguments),
-        Command::Reconcile(arguments) => reconcile::run(&arguments),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { status, message }) => {
-            print_stderr(&message);
-            ExitCode::from(status)
-        }
-    }
-}
-
-type Loaded = (Config, Vec<Warning>, std::path::PathBuf);
-
-fn load(given: Option<std::path::PathBuf>) -> Result<Loaded, Failure> {
-    let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
-    let (config, warnings) = Config::load(&path).map_err(Failure::configuration)?;
-    Ok((config, warnings, path))
+/// Reads the configuration, and says what it warns of.
+pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Failure> {
+    Config::load(path).map_err(Failure::configuration)
 }
 
 /// Names for a message, shortened to a readable number.
-fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
+pub(crate) fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
     let all: Vec<&str> = all.collect();
     match all.len().checked_sub(NAMES_MAX) {
         None | Some(0) => all.join(", "),
@@ -144,41 +90,8 @@ fn names<'n>(all: impl Iterator<Item = &'n str>) -> String {
     }
 }
 
-/// `braze-datadog health`. A process that has refused its new configuration goes on with the old one.
-fn health(given: Option<std::path::PathBuf>) -> Result<(), Failure> {
-    let path = Config::path(given, std::env::var_os("BRAZE_DATADOG_CONFIG"));
-    let listen = Config::admin_listen(&path).map_err(Failure::failed)?;
-    let runtime = local_runtime()?;
-    let client = Client::local(listen, HEALTH_TIMEOUT).map_err(Failure::failed)?;
-    let ready = runtime.block_on(client.health("/readyz"));
-    ready.map_err(|error| Failure::failed(format!("{}{error}", reachable(listen))))
-}
-
-/// `braze-datadog top`
-fn top(arguments: TopArguments) -> Result<(), Failure> {
-    let url = match (arguments.url, arguments.config) {
-        (Some(url), _) => url,
-        (None, Some(path)) => {
-            let (config, _, _) = load(Some(path))?;
-            format!("http://{}", reachable(config.admin.listen))
-        }
-        (None, None) => TOP_URL.to_owned(),
-    };
-    top_at(&url)
-}
-
-#[cfg(feature = "top")]
-fn top_at(url: &str) -> Result<(), Failure> {
-    runtime(1)?.block_on(top::run(url)).map_err(Failure::failed)
-}
-
-#[cfg(not(feature = "top"))]
-fn top_at(url: &str) -> Result<(), Failure> {
-    Err(left_out::top(url))
-}
-
 /// The network settings that all requests to Datadog share.
-fn network(connections: &[Connection]) -> Result<Network, Failure> {
+pub(crate) fn network(connections: &[Connection]) -> Result<Network, Failure> {
     let uses_tls =
         |connection: &Connection| !connection.dry_run && connection.site.base_url.starts_with("https:");
     Network::start(USER_AGENT, connections.iter().any(uses_tls)).map_err(|error| match error {
@@ -188,14 +101,14 @@ fn network(connections: &[Connection]) -> Result<Network, Failure> {
 }
 
 /// A runtime with so many threads for sockets and timers.
-fn runtime(workers: usize) -> Result<Runtime, Failure> {
+pub(crate) fn runtime(workers: usize) -> Result<Runtime, Failure> {
     ensure_threads(workers)?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).enable_all().build().map_err(Failure::failed)
 }
 
 /// A runtime of this thread, for a command that asks a few questions.
-fn local_runtime() -> Result<Runtime, Failure> {
+pub(crate) fn local_runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)
 }
 
@@ -225,14 +138,14 @@ fn running_threads() -> usize {
 }
 
 /// Writes a line to standard output.
-fn print_line(line: &str) -> std::io::Result<()> {
+pub(crate) fn print_line(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     out.flush()
 }
 
 /// Writes a message to standard error, which may not be read.
-fn print_stderr(message: &str) {
+pub(crate) fn print_stderr(message: &str) {
     let line = format!("braze-datadog: {message}\n");
     // A closed standard error leaves nobody to report to.
     let _closed = telemetry::write_within(COMPLAINT_LIMIT, &line, |line| {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 pub mod catalogue;
+pub mod commands;
 pub mod config;
 pub mod connection;
 pub mod key_monitor;

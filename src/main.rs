@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use braze_datadog::app;
+use braze_datadog::commands;
 
 // With musl's own a push costs three tenths more.
 #[cfg(target_env = "musl")]
@@ -10,5 +10,5 @@ use braze_datadog::app;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    app::main()
+    commands::main()
 }

@@ -18,7 +18,7 @@ use datadog_points::validity::Validity;
 use event_lanes::clock::Clock;
 
 /// How many keys are validated at once: 500 connections take seconds, and a dead network takes few sockets.
-pub(super) const QUESTIONS_MAX: usize = 8;
+pub(crate) const QUESTIONS_MAX: usize = 8;
 
 /// How long to wait when nothing is due.
 const IDLE: Duration = Duration::from_mins(10);

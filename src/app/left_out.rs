@@ -20,14 +20,14 @@ pub(super) fn storage(what: &str) -> Failure {
 
 /// `braze-datadog top`
 #[cfg(any(test, not(feature = "top")))]
-pub(super) fn top(url: &str) -> Failure {
+pub(crate) fn top(url: &str) -> Failure {
     let instead = format!("open {url} in a browser, which shows the same");
     Failure::failed(sentence("top", "top", &instead))
 }
 
 /// `braze-datadog generate`
 #[cfg(any(test, not(feature = "generate")))]
-pub(super) fn generate(directory: &Path) -> Failure {
+pub(crate) fn generate(directory: &Path) -> Failure {
     let what = format!("generate {}", directory.display());
     Failure::failed(sentence(&what, "generate", "read `braze-datadog COMMAND --help`"))
 }

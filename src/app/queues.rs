@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 #[cfg(feature = "kafka")]
 use super::USER_AGENT;
-use super::command_line::ImportArguments;
+use super::arguments::ImportArguments;
 use super::keys::WatchedIntake;
 use super::queue_watch::QueueWatch;
 use super::{Failure, progress};
@@ -98,7 +98,7 @@ fn open_storage(_config: &Config, _once: bool, _clock: &Clock) -> Result<OpenQue
 }
 
 /// Finds what [`open`] would refuse in the configuration, without changing anything.
-pub(super) fn check(config: &Config) -> Result<(), Failure> {
+pub(crate) fn check(config: &Config) -> Result<(), Failure> {
     match config.queue.kind {
         QueueKind::Embedded => Ok(()),
         QueueKind::Kafka => check_kafka(config),

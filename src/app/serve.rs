@@ -8,9 +8,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::arguments::{ImportArguments, RunArguments};
 use super::attend::Noted;
-use super::check::RECEIVES_NOTHING;
-use super::command_line::{ImportArguments, RunArguments};
 use super::keys::{KeyWatch, WatchedIntake};
 use super::queues::Imports;
 use super::reconcile::DailyReconcile;
@@ -57,12 +56,17 @@ const LAST_LINE_LIMIT: Duration = Duration::from_mins(1);
 /// How long writing the last log lines may take. On a busy machine it is some time before their thread gets a core.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
 
+/// The warning for a process without any source of events.
+pub(crate) const RECEIVES_NOTHING: &str = "nothing can come in: [push] is off, and the queue is the embedded one; write [push] into the configuration for \
+     Braze to push to, or set queue.kind = \"kafka\"; --import counts files";
+
 /// `braze-datadog run`
-pub(super) fn start(arguments: &RunArguments) -> Result<(), Failure> {
+pub(crate) fn start(arguments: &RunArguments) -> Result<(), Failure> {
     // First of all: threads inherit the blocked signals, and an unhandled one would end the process, or, as the first in a
     // container, would be lost.
     let signals = Signals::new(end_at_once).map_err(Failure::failed)?;
-    let (mut config, warnings, path) = super::load(arguments.config.config.clone())?;
+    let path = arguments.config.path();
+    let (mut config, warnings) = super::load(&path)?;
     if arguments.strict {
         config = config.require_all().map_err(Failure::configuration)?;
     }

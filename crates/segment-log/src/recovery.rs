@@ -13,7 +13,7 @@ use crate::lock::lock;
 use crate::progress::Tail;
 use crate::ranges::length;
 use crate::scan::{DamagedBytes, Scan};
-use crate::segments::{self, Active, Failure, Sealed, Segments, file_name};
+use crate::segments::{self, Active, Sealed, Segments, WriteFailure, file_name};
 use crate::{FORMAT, Gap, is_read};
 
 /// The result of opening the log.
@@ -299,7 +299,7 @@ fn leave_begun(directory: &Directory, found: &mut VecDeque<Sealed>) -> Result<()
 
 fn create(directory: &Directory, next: u64) -> Result<Active, OpenError> {
     Active::create(directory, next).map_err(|failure| match failure {
-        Failure::RolledBack(reason) | Failure::Fatal(reason) => OpenError::Refused(reason),
+        WriteFailure::RolledBack(reason) | WriteFailure::Fatal(reason) => OpenError::Refused(reason),
     })
 }
 

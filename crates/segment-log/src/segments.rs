@@ -64,7 +64,7 @@ pub(crate) struct Active {
 
 /// The outcome of a refusal by the disk.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum WriteFailure {
     /// Everything is as before.
     RolledBack(String),
     /// The content of the disk is unknown.
@@ -73,7 +73,7 @@ pub(crate) enum Failure {
 
 impl Active {
     /// Makes a new segment and its name durable.
-    pub(crate) fn create(directory: &Directory, first: u64) -> Result<Active, Failure> {
+    pub(crate) fn create(directory: &Directory, first: u64) -> Result<Active, WriteFailure> {
         let name = file_name(first);
         let made = directory.open_to_append(&name).and_then(|mut file| {
             // A segment of this name can only be the rest of a failed attempt: no event has this number.
@@ -87,8 +87,8 @@ impl Active {
                 // It must not come back after a power cut, when the previous segment has grown beyond it.
                 let undone = directory.remove(&name).and_then(|()| directory.sync());
                 return Err(match undone {
-                    Ok(()) => Failure::RolledBack(directory.explain(&error)),
-                    Err(_) => Failure::Fatal(directory.explain(&error)),
+                    Ok(()) => WriteFailure::RolledBack(directory.explain(&error)),
+                    Err(_) => WriteFailure::Fatal(directory.explain(&error)),
                 });
             }
         };
@@ -150,7 +150,7 @@ impl Segments {
     }
 
     /// Appends `pieces`, `bytes` in all, to the last segment and makes them durable.
-    pub(crate) fn append(&mut self, pieces: &mut [IoSlice<'_>], bytes: u64) -> Result<(), Failure> {
+    pub(crate) fn append(&mut self, pieces: &mut [IoSlice<'_>], bytes: u64) -> Result<(), WriteFailure> {
         if let Err(error) = self.active.file.append(pieces) {
             let reason = self.directory.explain(&error);
             if error.kind() == ErrorKind::FileTooLarge
@@ -160,8 +160,10 @@ impl Segments {
                 self.segment_bytes = self.segment_bytes.min(reached.max(HEAD_BYTES));
             }
             return Err(match self.active.file.truncate(self.active.bytes) {
-                Ok(()) => Failure::RolledBack(reason),
-                Err(error) => Failure::Fatal(format!("{reason}, and what was written can't be cut: {error}")),
+                Ok(()) => WriteFailure::RolledBack(reason),
+                Err(error) => {
+                    WriteFailure::Fatal(format!("{reason}, and what was written can't be cut: {error}"))
+                }
             });
         }
         self.active.file.sync().map_err(|error| fatal_sync(&self.directory, &error))?;
@@ -186,7 +188,7 @@ impl Segments {
     }
 
     /// Goes on in a new segment that begins with the number `next`.
-    pub(crate) fn roll(&mut self, next: u64) -> Result<(), Failure> {
+    pub(crate) fn roll(&mut self, next: u64) -> Result<(), WriteFailure> {
         let fresh = Active::create(&self.directory, next)?;
         let full = std::mem::replace(&mut self.active, fresh);
         self.sealed.push_back(Sealed { first: full.first, bytes: full.bytes });
@@ -216,11 +218,11 @@ impl Segments {
 
     /// Empties the last segment, all of whose numbers are acknowledged, and renames it to `next`. It needs no new file, so a
     /// full disk gets its space back.
-    pub(crate) fn recycle(&mut self, next: u64) -> Result<(), Failure> {
+    pub(crate) fn recycle(&mut self, next: u64) -> Result<(), WriteFailure> {
         if self.active.first == next {
             return Ok(());
         }
-        let refused = |error| Failure::RolledBack(self.directory.explain(&error));
+        let refused = |error| WriteFailure::RolledBack(self.directory.explain(&error));
         self.active.file.truncate(HEAD_BYTES).map_err(refused)?;
         self.active.bytes = HEAD_BYTES;
         // Under its old name it is complete: see `is_complete`.
@@ -233,9 +235,9 @@ impl Segments {
 
 /// After a failed fsync the content of the disk is unknown: the system may have dropped the bytes and call the next fsync a
 /// success. So it is never tried again.
-pub(crate) fn fatal_sync(directory: &Directory, error: &io::Error) -> Failure {
+pub(crate) fn fatal_sync(directory: &Directory, error: &io::Error) -> WriteFailure {
     let path = directory.path().display();
-    Failure::Fatal(format!("fsync failed in {path}: {error}: check the disk, then start again"))
+    WriteFailure::Fatal(format!("fsync failed in {path}: {error}: check the disk, then start again"))
 }
 
 /// The name of the segment that begins with the number `first`. Names sort as numbers do.
@@ -281,7 +283,7 @@ mod tests {
         (directory, faults, Segments::new(disk, VecDeque::new(), active, size_max))
     }
 
-    fn append(segments: &mut Segments, bytes: &[u8]) -> Result<(), Failure> {
+    fn append(segments: &mut Segments, bytes: &[u8]) -> Result<(), WriteFailure> {
         segments.append(&mut [IoSlice::new(bytes)], bytes.len() as u64)
     }
 
@@ -360,9 +362,9 @@ mod tests {
         let (directory, faults, mut segments) = segments(80_000);
         append(&mut segments, &[1; 100]).unwrap();
         faults.room.store(50, SeqCst);
-        assert!(matches!(append(&mut segments, &[1; 100]), Err(Failure::RolledBack(_))));
+        assert!(matches!(append(&mut segments, &[1; 100]), Err(WriteFailure::RolledBack(_))));
         assert_eq!((segments.size(), files(&directory)), (116, vec![(file_name(0), 116)]));
-        assert!(matches!(segments.roll(5), Err(Failure::RolledBack(_))));
+        assert!(matches!(segments.roll(5), Err(WriteFailure::RolledBack(_))));
         assert_eq!(files(&directory), [(file_name(0), 116)]);
         segments.recycle(5).unwrap();
         faults.room.store(u64::MAX, SeqCst);
@@ -375,11 +377,11 @@ mod tests {
         let (_directory, faults, mut segments) = segments(80_000);
         faults.room.store(50, SeqCst);
         faults.truncate_fails.store(true, SeqCst);
-        assert!(matches!(append(&mut segments, &[1; 100]), Err(Failure::Fatal(_))));
+        assert!(matches!(append(&mut segments, &[1; 100]), Err(WriteFailure::Fatal(_))));
         faults.truncate_fails.store(false, SeqCst);
         faults.room.store(u64::MAX, SeqCst);
         faults.sync_fails.store(true, SeqCst);
-        assert!(matches!(append(&mut segments, &[1; 100]), Err(Failure::Fatal(_))));
-        assert!(matches!(segments.roll(9), Err(Failure::Fatal(_))));
+        assert!(matches!(append(&mut segments, &[1; 100]), Err(WriteFailure::Fatal(_))));
+        assert!(matches!(segments.roll(9), Err(WriteFailure::Fatal(_))));
     }
 }

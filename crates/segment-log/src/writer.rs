@@ -22,7 +22,7 @@ use crate::frame::Record;
 use crate::progress::{Closing, Gauges, LogProgress, Tail};
 use crate::ranges::{length, subtract};
 use crate::recovery::Recovered;
-use crate::segments::{self, Failure, Segments};
+use crate::segments::{self, Segments, WriteFailure};
 use crate::{AppendError, Gap, LogError, Opened};
 
 /// Commands taken at once, at most.
@@ -214,10 +214,10 @@ impl Writer {
         match self.segments.recycle(self.next) {
             Ok(()) => self.publish_segments(),
             // Its space stays taken until the next try; nothing else depends on it.
-            Err(Failure::RolledBack(reason)) => {
+            Err(WriteFailure::RolledBack(reason)) => {
                 tracing::warn!(reason, "the space of acknowledged events can't be given back");
             }
-            Err(Failure::Fatal(reason)) => self.stop(reason),
+            Err(WriteFailure::Fatal(reason)) => self.stop(reason),
         }
     }
 
@@ -313,14 +313,14 @@ impl Writer {
     }
 
     /// The error of a failed append; after some failures the log is stopped.
-    fn refusal(&mut self, failure: Failure, bytes: u64) -> AppendError {
+    fn refusal(&mut self, failure: WriteFailure, bytes: u64) -> AppendError {
         match failure {
-            Failure::RolledBack(reason) => {
+            WriteFailure::RolledBack(reason) => {
                 self.refused_bytes = Some(bytes);
                 self.progress.set_refusal(Some(reason.as_str().into()));
                 AppendError::Disk(reason)
             }
-            Failure::Fatal(reason) => {
+            WriteFailure::Fatal(reason) => {
                 self.stop(reason.clone());
                 AppendError::Stopped(reason)
             }

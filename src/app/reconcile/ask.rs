@@ -9,7 +9,8 @@ use braze_rest::{
 };
 use tokio::task::JoinSet;
 
-use super::{Failure, OBJECTS_MAX};
+use super::OBJECTS_MAX;
+use crate::app::Failure;
 use crate::reconcile::{BrazeAnswer, BrazeSeries, DayRange, DayRequest};
 
 /// Requests under way.
@@ -32,10 +33,10 @@ const ALL_MAX: Duration = Duration::from_mins(30);
 
 /// A campaign or Canvas to ask about.
 #[derive(Debug, Clone)]
-pub(super) struct AskedObject {
-    pub(super) kind: HistoryKind,
-    pub(super) id: String,
-    pub(super) name: String,
+pub(crate) struct AskedObject {
+    pub(crate) kind: HistoryKind,
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 impl AskedObject {
@@ -49,21 +50,21 @@ impl AskedObject {
 
 /// Braze's answers.
 #[derive(Debug)]
-pub(super) struct Answers {
+pub(crate) struct Answers {
     /// The answer for each object, in the order of the objects.
-    pub(super) all: Vec<BrazeAnswer>,
+    pub(crate) all: Vec<BrazeAnswer>,
     /// Why not all of them were asked about.
-    pub(super) broken_off: Option<String>,
+    pub(crate) broken_off: Option<String>,
 }
 
 /// The id of no campaign and no Canvas.
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Reports that something takes long.
-pub(super) type Note = fn(&str);
+pub(crate) type Note = fn(&str);
 
 /// Every campaign and Canvas that Braze lists.
-pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedObject>, Failure> {
+pub(crate) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedObject>, Failure> {
     let mut all = Vec::new();
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
         let endpoint = match kind {
@@ -105,7 +106,7 @@ pub(super) async fn list(client: &BrazeClient, note: Note) -> Result<Vec<AskedOb
 ///
 /// That there is no such campaign is said of a key that was taken. In which words is not published, so any message with a
 /// 400 or 404 counts, although another API in Braze's place might answer so, too. An answer that is not whole says nothing.
-pub(super) async fn try_key(client: &BrazeClient, range: &DayRange, note: Note) -> Result<(), Failure> {
+pub(crate) async fn try_key(client: &BrazeClient, range: &DayRange, note: Note) -> Result<(), Failure> {
     let mut refused = None;
     for kind in [HistoryKind::Campaign, HistoryKind::Canvas] {
         let object = AskedObject { kind, id: NOBODY.to_owned(), name: String::new() };
@@ -121,7 +122,7 @@ pub(super) async fn try_key(client: &BrazeClient, range: &DayRange, note: Note) 
 }
 
 /// Braze's answer for each object, in their order.
-pub(super) async fn series(
+pub(crate) async fn series(
     client: &BrazeClient,
     range: &DayRange,
     asked: Vec<AskedObject>,

@@ -9,8 +9,8 @@ use braze_rest::BrazeClient;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use super::{BRAZE_TIMEOUT, Failure, OBJECTS_MAX, ask, history, named};
-use crate::app::USER_AGENT;
+use super::{BRAZE_TIMEOUT, OBJECTS_MAX, ask, history, named};
+use crate::app::{Failure, USER_AGENT};
 use crate::catalogue::Catalogue;
 use crate::reconcile::{
     AttemptOutcome, ComparisonTerms, CountedTypes, DailySchedule, NextAttempt, ReconcileAttempt,

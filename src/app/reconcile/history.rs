@@ -2,8 +2,8 @@
 
 use admin_api::{Client, ClientError, HistoryObject, HistoryQuery};
 
-use super::Failure;
 use crate::admin::history;
+use crate::app::{Failure, print_stderr};
 use crate::reconcile::DayRange;
 use send_history::SendHistory;
 
@@ -72,7 +72,7 @@ pub(super) fn read_own(
 }
 
 /// Reads the selected part of the history, and since when it is kept.
-pub(super) async fn read(
+pub(crate) async fn read(
     forwarder: &Client,
     range: &DayRange,
     is_wanted: impl Fn(&HistoryObject) -> bool,
@@ -99,9 +99,7 @@ pub(super) async fn read(
         )));
     }
     if last.since.is_none() {
-        super::print_stderr(
-            "note: the forwarder has no history yet: nothing can be compared with Braze's numbers",
-        );
+        print_stderr("note: the forwarder has no history yet: nothing can be compared with Braze's numbers");
     }
     Ok((wanted.objects, last.since))
 }

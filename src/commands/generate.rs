@@ -10,7 +10,7 @@ use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 
 use super::command_line::{Arguments, GenerateArguments};
-use super::{Failure, print_line};
+use crate::app::{Failure, print_line};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 
@@ -18,7 +18,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 /// Writes them all, and prints where each is.
-pub(super) fn generate(arguments: &GenerateArguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: &GenerateArguments) -> Result<(), Failure> {
     let directory = &arguments.directory;
     let written = write(directory).map_err(|error| {
         Failure::failed(format!("{}: {error}; name a directory that can be written to", directory.display()))
@@ -120,8 +120,8 @@ mod tests {
     fn a_directory_that_can_not_be_made_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let directory = file.path().join("below");
-        let failure = generate(&GenerateArguments { directory: directory.clone() }).unwrap_err();
-        assert_eq!(failure.status, super::super::FAILED);
+        let failure = run(&GenerateArguments { directory: directory.clone() }).unwrap_err();
+        assert_eq!(failure.status, crate::app::FAILED);
         assert!(failure.message.contains(directory.to_str().unwrap()), "{}", failure.message);
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::super::Failure;
+use crate::app::Failure;
 use crate::monitors::format::Resource;
 
 /// One of the files, or several.

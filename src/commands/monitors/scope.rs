@@ -1,6 +1,6 @@
 //! What a monitor is narrowed to: filters of its query, each of which has to find what was meant.
 
-use super::super::{Failure, print_stderr};
+use crate::app::{Failure, print_stderr};
 use crate::monitors::Filter;
 use datadog_points::normalize::stored_tag;
 

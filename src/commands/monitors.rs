@@ -11,7 +11,7 @@ use self::arguments::Forwarder;
 pub(super) use self::arguments::MonitorsArguments;
 use self::scope::{SentTags, note_names};
 use self::windows::{flushes, note_window, note_window_of_own, read, window};
-use super::{Failure, load, print_line, print_stderr};
+use crate::app::{Failure, load, print_line, print_stderr};
 use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
 use crate::monitors::due::{Due, GRACE_MAX};
@@ -74,7 +74,7 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
     if arguments.connection.is_some() || arguments.config.config.is_some() {
         return connection(arguments).map(Some);
     }
-    if !Config::is_expected(&Config::path(None, std::env::var_os("BRAZE_DATADOG_CONFIG"))) {
+    if !Config::is_expected(&arguments.config.path()) {
         return Ok(None);
     }
     let found = connection(arguments);
@@ -88,7 +88,8 @@ fn configured(arguments: &MonitorsArguments) -> Result<Option<(Config, Connectio
 }
 
 fn connection(arguments: &MonitorsArguments) -> Result<(Config, Connection), Failure> {
-    let (config, _, path) = load(arguments.config.config.clone())?;
+    let path = arguments.config.path();
+    let (config, _) = load(&path)?;
     let names = || config.connections.active.iter().map(|one| &*one.name).collect::<Vec<_>>().join(", ");
     let found = match (&arguments.connection, &config.connections.active[..]) {
         (Some(name), connections) => connections.iter().find(|one| *one.name == **name),

@@ -8,6 +8,7 @@ use super::connections::ConnectionsArguments;
 use super::monitors::MonitorsArguments;
 use super::reconcile::ReconcileArguments;
 use super::version::version;
+use crate::app::arguments::{ConfigArgument, RunArguments};
 
 const AFTER_HELP: &str = "\
 A first look, without an account, in the folder of the sources or of the archive (Debian: /usr/share/braze-datadog):
@@ -22,15 +23,6 @@ Exit status: 0; 1 the run failed; 3 run --once has dropped sends, or reconcile f
 Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT flush and stop, a second one stops at once.
 While it runs: http://127.0.0.1:8081/ for people, /status as JSON, /metrics for Prometheus.";
 
-const RUN_AFTER_HELP: &str = "\
-Files that are imported are read in place. How far the settled flushes have come is kept in the queue's directory, so an
-import that was interrupted goes on there when it is run again, and a file that is finished is passed unless --again.
-  braze-datadog run --import dataexport/ --once           count files and stop
-  braze-datadog run --import s3://BUCKET/PREFIX/ --once    count the objects of a bucket ([queue.storage] has its options)
-  zcat *.ndjson.gz | braze-datadog run --import - --once  count standard input (without a memory)
-Points in Datadog can't be taken back: count files that were counted before with --again only into an empty metric, or
-with dry_run = true in the connection.";
-
 /// Counts the messages that Braze sends and forwards the counts to Datadog.
 #[derive(Debug, Parser)]
 #[command(version = version(), about, arg_required_else_help = true, after_help = AFTER_HELP)]
@@ -42,7 +34,6 @@ pub(super) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run the forwarder, until SIGTERM or SIGINT
-    #[command(after_help = RUN_AFTER_HELP)]
     Run(RunArguments),
     /// Read and validate the configuration, and show each connection (never a key)
     Check(CheckArguments),
@@ -78,18 +69,6 @@ pub(super) struct GenerateArguments {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RunArguments {
-    #[command(flatten)]
-    pub(super) config: ConfigArgument,
-    /// Refuse the whole configuration if one connection's is wrong, at the start and when it is read again; otherwise
-    /// that connection is left out, and sends of its app groups are dropped
-    #[arg(long)]
-    pub(super) strict: bool,
-    #[command(flatten)]
-    pub(super) import: ImportArguments,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     pub(super) config: ConfigArgument,
@@ -104,28 +83,6 @@ pub(super) struct CheckArguments {
     /// Datadog's other regions, the US government's among them, and is done only when asked for
     #[arg(long, requires = "online")]
     pub(super) find_site: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ConfigArgument {
-    /// The configuration file [default: `$BRAZE_DATADOG_CONFIG`, else /etc/braze-datadog/braze-datadog.toml]
-    #[arg(long, value_name = "PATH")]
-    pub(super) config: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ImportArguments {
-    /// First count the events in these files: NDJSON, a JSON array or an envelope, an Avro object container, each
-    /// also compressed by gzip, bzip2, xz or zstandard; a directory stands for the files below it,
-    /// but those whose name, or whose directory's, begins with `_` or `.`; `-` for standard input
-    #[arg(long, value_name = "FILE", num_args = 1.., action = clap::ArgAction::Append)]
-    pub(super) import: Vec<PathBuf>,
-    /// Count files anew that were counted before
-    #[arg(long, requires = "import")]
-    pub(super) again: bool,
-    /// Stop when the imports and the queue are empty and the last flush has settled; push is not opened
-    #[arg(long)]
-    pub(super) once: bool,
 }
 
 #[cfg(test)]

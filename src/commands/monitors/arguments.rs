@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::super::command_line::ConfigArgument;
 use super::shipped::Which;
+use crate::app::arguments::ConfigArgument;
 use crate::monitors::Subject;
 use crate::monitors::format::OutputFormat;
 
@@ -49,7 +49,7 @@ post another.";
 /// The arguments of `monitors`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(in crate::app) struct MonitorsArguments {
+pub(in crate::commands) struct MonitorsArguments {
     /// Watch the campaign of this name
     #[arg(long, value_name = "NAME", help_heading = "What is watched")]
     pub(super) campaign: Option<String>,

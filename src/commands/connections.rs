@@ -12,7 +12,7 @@ pub(super) use self::command_line::ConnectionsArguments;
 use self::command_line::{Action, AddArguments, Common, NamedArguments, TestArguments};
 use self::folder::Folder;
 use self::running::TakenOver;
-use super::Failure;
+use crate::app::{self, Failure};
 use crate::config::{api_key_fault, connection_name_fault};
 use crate::connection::{Connection, RefusedConnection};
 use datadog_points::ApiKey;
@@ -60,7 +60,7 @@ struct ListedConnection<'c> {
 }
 
 pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
-    let runtime = super::local_runtime()?;
+    let runtime = app::local_runtime()?;
     runtime.block_on(async {
         match arguments.action {
             Action::Add(arguments) => print_report(arguments.common.json, &add(&arguments).await?),
@@ -75,7 +75,7 @@ pub(super) fn run(arguments: ConnectionsArguments) -> Result<(), Failure> {
 fn print_report(as_json: bool, report: &Report) -> Result<(), Failure> {
     let line =
         if as_json { serde_json::to_string(report).map_err(Failure::failed)? } else { report.words.clone() };
-    super::print_line(&line).map_err(Failure::failed)
+    app::print_line(&line).map_err(Failure::failed)
 }
 
 /// Writes nothing before everything is known to be right: the file as the forwarder would read it, and the key.
@@ -247,7 +247,7 @@ async fn send(connection: &Connection, timeout: std::time::Duration) -> Result<O
     });
     writer.finish(&mut |payload| payloads.push(payload));
     let payload = payloads.pop().ok_or_else(|| Failure::failed("no point was made, by a defect"))?;
-    let network = super::network(std::slice::from_ref(connection))?;
+    let network = app::network(std::slice::from_ref(connection))?;
     let settings =
         client::IntakeSettings { timeout, timeout_name: "flush.timeout", connection_age_max: timeout };
     let intake = HttpIntake::new(settings, &network).map_err(Failure::failed)?;
@@ -310,7 +310,7 @@ async fn list(common: &Common) -> Result<(), Failure> {
     }
     if common.json {
         let json = serde_json::to_string(&rows).map_err(Failure::failed)?;
-        return super::print_line(&json).map_err(Failure::failed);
+        return app::print_line(&json).map_err(Failure::failed);
     }
     for ListedConnection { connection, site, app_group_ids, state, says, .. } in rows {
         let app_groups = match app_group_ids.map(<[_]>::len) {
@@ -320,7 +320,7 @@ async fn list(common: &Common) -> Result<(), Failure> {
             None => "unknown app groups".to_owned(),
         };
         let (site, says) = (site.unwrap_or_default(), says.unwrap_or_default());
-        super::print_line(&format!("{connection:<24} {site:<10} {app_groups:<22} {state:<12} {says}"))
+        app::print_line(&format!("{connection:<24} {site:<10} {app_groups:<22} {state:<12} {says}"))
             .map_err(Failure::failed)?;
     }
     Ok(())

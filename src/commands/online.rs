@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use tokio::task::JoinSet;
 
-use super::Failure;
-use super::keys::QUESTIONS_MAX;
+use crate::app::keys::QUESTIONS_MAX;
+use crate::app::{Failure, local_runtime, network, print_line};
 use crate::connection::Connection;
 use datadog_points::ApiKey;
 use datadog_points::client::KeyValidator;
@@ -18,8 +18,8 @@ use datadog_points::validity::Validity;
 /// # Errors
 /// Status 78 when a key is not valid on its site; else 1 when a key could not be validated.
 pub(super) fn check(connections: &[Connection], find_site: bool) -> Result<(), Failure> {
-    let validator = KeyValidator::new(&super::network(connections)?).map_err(Failure::failed)?;
-    let runtime = super::local_runtime()?;
+    let validator = KeyValidator::new(&network(connections)?).map_err(Failure::failed)?;
+    let runtime = local_runtime()?;
     runtime.block_on(report(connections, find_site, &validator))
 }
 
@@ -116,7 +116,7 @@ fn whereabouts(own: &Site, answered: &[(Site, Validity)]) -> String {
 }
 
 fn print_verdict(connection: &Connection, words: &str) -> Result<(), Failure> {
-    super::print_line(&format!("key of {}: {words}", connection.name)).map_err(Failure::failed)
+    print_line(&format!("key of {}: {words}", connection.name)).map_err(Failure::failed)
 }
 
 fn conclude(invalid: usize, unknown: usize, asked: usize, find_site: bool) -> Result<(), Failure> {
@@ -203,8 +203,8 @@ mod tests {
         let status =
             |invalid, unknown| conclude(invalid, unknown, 3, false).err().map(|failure| failure.status);
         assert_eq!(status(0, 0), None);
-        assert_eq!(status(0, 1), Some(super::super::FAILED));
-        assert_eq!(status(1, 0), Some(super::super::WRONG_CONFIGURATION));
-        assert_eq!(status(1, 1), Some(super::super::WRONG_CONFIGURATION));
+        assert_eq!(status(0, 1), Some(crate::app::FAILED));
+        assert_eq!(status(1, 0), Some(crate::app::WRONG_CONFIGURATION));
+        assert_eq!(status(1, 1), Some(crate::app::WRONG_CONFIGURATION));
     }
 }

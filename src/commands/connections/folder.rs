@@ -59,8 +59,7 @@ impl Folder {
     /// # Errors
     /// When anything but connections is wrong with the configuration, or it names no directory.
     pub(super) fn open(common: &Common) -> Result<Self, Failure> {
-        let config_path =
-            Config::path(common.config.config.clone(), std::env::var_os("BRAZE_DATADOG_CONFIG"));
+        let config_path = common.config.path();
         let (config, _) = Config::load_to_edit(&config_path, None).map_err(Failure::configuration)?;
         let Some(directory) = config.connections_directory.clone() else {
             return Err(Failure::configuration(format!(

@@ -9,17 +9,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::command_line::CheckArguments;
-use super::{Failure, WRONG_CONFIGURATION, names, network, online, print_stderr, queues};
+use super::online;
+use crate::app::serve::RECEIVES_NOTHING;
+use crate::app::{Failure, WRONG_CONFIGURATION, load, names, network, print_line, print_stderr, queues};
 use crate::config::{Config, QueueKind, describe};
 use crate::push::Credentials;
 use event_lanes::clock::Clock;
 
-/// The warning for a process without any source of events.
-pub(super) const RECEIVES_NOTHING: &str = "nothing can come in: [push] is off, and the queue is the embedded one; write [push] into the configuration for \
-     Braze to push to, or set queue.kind = \"kafka\"; --import counts files";
-
-pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
-    let (config, warnings, _) = super::load(given.config.config)?;
+pub(super) fn run(given: &CheckArguments) -> Result<(), Failure> {
+    let (config, warnings) = load(&given.config.path())?;
     let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if let Some(push) = &config.push {
         let (credentials, found) = Credentials::load(push).map_err(Failure::configuration)?;
@@ -43,7 +41,7 @@ pub(super) fn check(given: CheckArguments) -> Result<(), Failure> {
     );
     queues::check(&config)?;
     network?;
-    super::print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
+    print_line(describe(&config).trim_end()).map_err(Failure::failed)?;
     let asked =
         if given.online { online::check(&config.connections.active, given.find_site) } else { Ok(()) };
     match (conclude(&config, given.deny_warnings, warnings.len()), asked) {

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 
 use crate::app::Failure;
-use crate::app::online;
+use crate::commands::online;
 use crate::connection::Connection;
 use datadog_points::ApiKey;
 use datadog_points::client::{KeyValidator, Network};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::{Failure, print_stderr};
 use super::arguments::MonitorsArguments;
+use crate::app::{Failure, print_stderr};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::monitors::window::{AlertWindow, WindowError};

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::key::KeyPlace;
-use crate::app::command_line::ConfigArgument;
+use crate::app::arguments::ConfigArgument;
 
 const AFTER_HELP: &str = "\
 A connection is a file NAME.toml in connections_directory, and its API key NAME.key beside it. A running forwarder takes
@@ -19,7 +19,7 @@ that is taken, an app group that another connection has.";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub(in crate::app) struct ConnectionsArguments {
+pub(in crate::commands) struct ConnectionsArguments {
     #[command(subcommand)]
     pub(super) action: Action,
 }
