@@ -30,11 +30,11 @@ pub struct Connection {
     pub metric: Box<str>,
     /// Print the points instead of sending them.
     pub dry_run: bool,
-    /// Send a [heartbeat](crate::pipeline::heartbeat) with every flush, and a flush at every tick.
+    /// Send a [heartbeat](crate::forwarder_points::heartbeat) with every flush, and a flush at every tick.
     pub heartbeat: bool,
-    /// Send [what the forwarder tells of itself](crate::pipeline::forwarder_metrics), with a flush at every tick.
+    /// Send [what the forwarder tells of itself](crate::forwarder_points::metrics), with a flush at every tick.
     pub forwarder_metrics: bool,
-    /// With them, [how long ago each campaign was sent last](crate::pipeline::last_send_age).
+    /// With them, [how long ago each campaign was sent last](crate::forwarder_points::last_send_age).
     pub campaign_last_send_age: bool,
 }
 

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod commands;
 pub mod config;
 pub mod connection;
+pub mod forwarder_points;
 pub mod key_monitor;
 pub mod ledger;
 pub mod monitors;

@@ -18,7 +18,7 @@ use self::window::AlertWindow;
 use datadog_points::normalize::stored_value;
 use send_counts::aggregate::tags;
 
-use crate::pipeline::{forwarder_metrics, heartbeat};
+use crate::forwarder_points::{heartbeat, metrics};
 
 /// How late the events of a quiet workspace come from Braze, in seconds: 5 to 30 minutes. A monitor on too few looks so much
 /// later.
@@ -263,7 +263,7 @@ impl QueryAlert<'_> {
     }
 }
 
-/// Trouble of the forwarder that its [own metrics](crate::pipeline::forwarder_metrics) show.
+/// Trouble of the forwarder that its [own metrics](crate::forwarder_points::metrics) show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwarderTrouble {
     /// It took no events, all through the window.
@@ -288,17 +288,17 @@ impl ForwarderTrouble {
         let highest = |metric: &str| format!("max:{metric}{{*}}");
         match self {
             ForwarderTrouble::NotReady => {
-                let series = format!("min:{}{{*}}", forwarder_metrics::READY);
+                let series = format!("min:{}{{*}}", metrics::READY);
                 ("[Braze] The forwarder takes no events", format!("max({window}):{series} < 1"), 1)
             }
             ForwarderTrouble::Drops(sends) => {
-                let metric = forwarder_metrics::SENDS_DROPPED;
+                let metric = metrics::SENDS_DROPPED;
                 let series = format!("sum:{metric}{{*}} by {{connection,reason}}.as_count()");
                 ("[Braze] The forwarder drops sends", format!("sum({window}):{series} > {sends}"), sends)
             }
             ForwarderTrouble::Queue(events) => {
                 // What is taken and not flushed does not wait.
-                let series = highest(forwarder_metrics::QUEUE_WAITING);
+                let series = highest(metrics::QUEUE_WAITING);
                 (
                     "[Braze] Events wait in the forwarder's queue",
                     format!("min({window}):{series} > {events}"),
@@ -306,7 +306,7 @@ impl ForwarderTrouble {
                 )
             }
             ForwarderTrouble::BucketLag(seconds) => {
-                let series = highest(forwarder_metrics::STORAGE_LAG);
+                let series = highest(metrics::STORAGE_LAG);
                 (
                     "[Braze] The forwarder lags behind its bucket",
                     format!("min({window}):{series} > {seconds}"),
@@ -314,7 +314,7 @@ impl ForwarderTrouble {
                 )
             }
             ForwarderTrouble::Configuration => {
-                let refused = [forwarder_metrics::RELOAD_REFUSED, forwarder_metrics::CONNECTIONS_REFUSED];
+                let refused = [metrics::RELOAD_REFUSED, metrics::CONNECTIONS_REFUSED];
                 let series = refused.map(highest).join(" + ");
                 ("[Braze] The forwarder's configuration is refused", format!("min({window}):{series} > 0"), 0)
             }

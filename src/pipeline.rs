@@ -13,9 +13,6 @@ mod acknowledge;
 pub mod collapse;
 pub mod encode;
 mod flush;
-pub mod forwarder_metrics;
-pub mod heartbeat;
-pub mod last_send_age;
 mod loop_status;
 mod names;
 pub mod preview;
@@ -36,13 +33,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 pub use self::loop_status::LoopStatus;
 
 use self::flush::{Encoded, FlushJob, FlushThreadLost, Flusher};
-use self::forwarder_metrics::ProcessProbe;
 use self::report::Reporter;
 use self::run::{Phase, QueueRun};
 use self::settle::FlushSummary;
 use self::submit::{ConnectionTable, InFlight, Landed};
 use crate::catalogue::Catalogue;
 use crate::connection::{Connection, ConnectionSet, Intake};
+use crate::forwarder_points::metrics::ProcessProbe;
 use crate::ledger::Unpaired;
 use crate::telemetry::Printer;
 use event_lanes::clock::Clock;
@@ -175,7 +172,7 @@ impl<I: Intake> Pipeline<I> {
         })
     }
 
-    /// Sets the source of the process's state, for the [forwarder's own metrics](forwarder_metrics). It is called once a
+    /// Sets the source of the process's state, for the [forwarder's own metrics](crate::forwarder_points::metrics). It is called once a
     /// flush, and must not block.
     pub fn probe(&mut self, probe: ProcessProbe) {
         self.probe = Some(probe);

@@ -14,13 +14,13 @@ use self::windows::{flushes, note_window, note_window_of_own, read, window};
 use crate::app::{Failure, load, print_line, print_stderr};
 use crate::config::{Config, QueueKind};
 use crate::connection::Connection;
+use crate::forwarder_points::heartbeat;
 use crate::monitors::due::{Due, GRACE_MAX};
 use crate::monitors::format::{Resource, render};
 use crate::monitors::window::{self, AlertWindow};
 use crate::monitors::{
     Condition, Filter, ForwarderTrouble, LATENESS, Monitor, Subject, of_forwarder, of_heartbeat,
 };
-use crate::pipeline::heartbeat;
 use datadog_points::payload::VALUE_MAX;
 use send_counts::aggregate::tags::Tag;
 

@@ -10,7 +10,7 @@ use super::reconcile::RECONCILE;
 use super::schema::join;
 use super::settings;
 use crate::connection::{Connection, ConnectionSet, RefusedConnection};
-use crate::pipeline::forwarder_metrics;
+use crate::forwarder_points;
 use braze_events::app_group::{self, IdFault};
 use datadog_points::site::{Known, Site};
 use event_lanes::stats::{OTHERS, UNROUTED};
@@ -336,7 +336,7 @@ fn wrong_metric(metric: &str) -> Option<&'static str> {
         Some("has something in it that looks like an API key or a token")
     } else if metric.len() > METRIC_CHARS_MAX {
         Some("is longer than the 200 characters that a metric's name can have")
-    } else if metric.starts_with(forwarder_metrics::PREFIX) {
+    } else if metric.starts_with(forwarder_points::PREFIX) {
         Some("is one of the forwarder's own metrics: heartbeats and the like would be counted as sends")
     } else if !metric.starts_with(|first: char| first.is_ascii_alphabetic()) {
         Some(

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use super::due::Due;
 use super::{Condition, Filter, ForwarderTrouble, LATENESS, Monitor};
+use crate::forwarder_points::heartbeat;
 use crate::monitors::window::AlertWindow;
-use crate::pipeline::heartbeat;
 
 /// The first advice of every message.
 const FORWARDER_FIRST: &str = "**Is the forwarder there?** If the monitor on `braze.forwarder.heartbeat` has gone off too, the fault lies between \

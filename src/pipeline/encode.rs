@@ -2,7 +2,7 @@
 
 use datadog_points::payload::{Metric, Payload, PayloadLimits, PayloadWriter};
 
-use super::forwarder_metrics::ForwarderPoint;
+use crate::forwarder_points::ForwarderPoint;
 use send_counts::aggregate::tags::TagText;
 use send_counts::aggregate::{Aggregator, Point};
 

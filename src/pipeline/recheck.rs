@@ -8,7 +8,7 @@ use std::io::Read as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{forwarder_metrics, heartbeat};
+use crate::forwarder_points::{self, heartbeat};
 use datadog_points::payload::{Payload, PayloadLimits, PayloadWriter, Times};
 use event_lanes::stats::DropReason;
 use send_counts::aggregate::window::{Placed, Window};
@@ -87,7 +87,7 @@ pub fn recheck(payload: Payload, window: &Window, now: u64) -> Rechecked {
     });
     let mut left = None;
     for mut series in body.series {
-        let stands_for_sends = !series.metric.starts_with(forwarder_metrics::PREFIX);
+        let stands_for_sends = !series.metric.starts_with(forwarder_points::PREFIX);
         let mut points: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for (time, values) in std::mem::take(&mut series.points) {
             let placed = window.place_again(time, now);

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use braze_datadog::pipeline::forwarder_metrics;
+use braze_datadog::forwarder_points::metrics;
 use jsonschema::Validator;
 use query::Alert;
 use rules::{check_dashboard, check_monitor, emitted, scraped};
@@ -160,19 +160,15 @@ fn the_monitor_on_the_heartbeat_names_each_line_that_tells_of_a_heartbeat_droppe
 }
 
 /// Of what the forwarder tells of itself, that which is looked at once something has gone off.
-const LOOKED_AT: [&str; 4] = [
-    forwarder_metrics::QUEUE_DEPTH,
-    forwarder_metrics::CONSUMER_LAG,
-    forwarder_metrics::SENDS_PENDING,
-    forwarder_metrics::FLUSH_MILLISECONDS,
-];
+const LOOKED_AT: [&str; 4] =
+    [metrics::QUEUE_DEPTH, metrics::CONSUMER_LAG, metrics::SENDS_PENDING, metrics::FLUSH_MILLISECONDS];
 
 #[test]
 fn what_the_forwarder_tells_of_its_trouble_wakes_somebody() {
-    let source = include_str!("../../src/pipeline/forwarder_metrics.rs");
+    let source = include_str!("../../src/forwarder_points/metrics.rs");
     let names = source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split('"').nth(1));
-    let names: Vec<_> = names.filter(|name| *name != forwarder_metrics::PREFIX).collect();
-    assert!(names.len() > LOOKED_AT.len() + 5 && names.contains(&forwarder_metrics::READY), "{names:?}");
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > LOOKED_AT.len() + 5 && names.contains(&metrics::READY), "{names:?}");
     let queries = MONITORS.map(|(_, arguments)| query_of(arguments));
     for name in names.into_iter().filter(|name| !LOOKED_AT.contains(name)) {
         let series = format!(":{name}{{");

@@ -35,7 +35,7 @@ const HELD: [(&str, &str, &str, &str); 42] = [
     (
         "what the forwarder tells of itself",
         "100 connections",
-        "src/pipeline/forwarder_metrics.rs",
+        "src/forwarder_points/metrics.rs",
         "DROPS_MAX: usize = 100",
     ),
     ("questions about keys", "8 at a time", "src/app/keys.rs", "QUESTIONS_MAX: usize = 8"),
@@ -66,10 +66,15 @@ const HELD: [(&str, &str, &str, &str); 42] = [
     (
         "`campaign_last_send_age`",
         "1,000 campaigns",
-        "src/pipeline/last_send_age.rs",
+        "src/forwarder_points/last_send_age.rs",
         "CAMPAIGNS_MAX: usize = 1_000",
     ),
-    ("`campaign_last_send_age`", "35 days", "src/pipeline/last_send_age.rs", "AGE_MAX: u64 = 35 * 86_400"),
+    (
+        "`campaign_last_send_age`",
+        "35 days",
+        "src/forwarder_points/last_send_age.rs",
+        "AGE_MAX: u64 = 35 * 86_400",
+    ),
     ("searches", "1,000 bytes of words", "src/admin.rs", "QUERY_BYTES_MAX: usize = 1_000"),
     ("searches", "of which 16 are looked for", "src/catalogue/query.rs", "WORDS_MAX: usize = 16"),
     ("cuts waiting for the flush thread", "2;", "src/pipeline/flush.rs", "JOBS_MAX: usize = 2"),

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use braze_datadog::connection::Connection;
-use braze_datadog::pipeline::forwarder_metrics::{ProcessProbe, ProcessState, READY};
-use braze_datadog::pipeline::heartbeat;
+use braze_datadog::forwarder_points::heartbeat;
+use braze_datadog::forwarder_points::metrics::{ProcessProbe, ProcessState, READY};
 use braze_datadog::pipeline::{Ended, Pipeline, PipelineCommand, PipelineSettings};
 use datadog_points::ApiKey;
 use datadog_points::outcome::FailureReason;

@@ -1,11 +1,11 @@
 //! What the forwarder tells Datadog of itself, as Datadog gets it from the real binary: off by default, by one connection,
 //! once, and nothing in the books of sends.
 
-use braze_datadog::pipeline::forwarder_metrics::{
-    FLUSH_MILLISECONDS, PREFIX, QUEUE_DEPTH, SENDS_DROPPED, SENDS_PENDING,
+use braze_datadog::forwarder_points::PREFIX;
+use braze_datadog::forwarder_points::last_send_age::CAMPAIGN_LAST_SEND_AGE;
+use braze_datadog::forwarder_points::metrics::{
+    FLUSH_MILLISECONDS, QUEUE_DEPTH, SENDS_DROPPED, SENDS_PENDING,
 };
-
-use braze_datadog::pipeline::last_send_age::CAMPAIGN_LAST_SEND_AGE;
 use serde_json::json;
 
 use crate::support;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use braze_datadog::pipeline::heartbeat::METRIC;
+use braze_datadog::forwarder_points::heartbeat::METRIC;
 use serde_json::json;
 
 use crate::support;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use datadog_points::payload::VALUE_MAX;
 
 use super::*;
-use crate::pipeline::heartbeat;
+use crate::forwarder_points::heartbeat;
 use braze_events::{FIELDS, Field, SendEvent};
 use send_counts::aggregate::tags::{Layout, Names, Tag, TagSettings};
 use send_counts::route::ConnectionId;

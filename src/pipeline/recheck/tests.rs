@@ -16,7 +16,7 @@ type TaggedPoints<'a> = (&'a str, &'a [(u64, &'a [u64])]);
 fn payload(all: &[TaggedPoints<'_>]) -> Payload {
     let mut made = Vec::new();
     let mut splitter = PayloadWriter::new(PayloadLimits::default());
-    let beat = json!({"metric": forwarder_metrics::QUEUE_DEPTH, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
+    let beat = json!({"metric": forwarder_points::metrics::QUEUE_DEPTH, "type": "distribution", "tags": [], "points": [[NOW, [1]]]});
     splitter.add(0, Times::at(NOW), |raw| raw.extend(beat.to_string().bytes()), &mut |one| made.push(one));
     for (tag, points) in all {
         let series = json!({"metric": "m", "type": "distribution", "tags": [tag], "points": points});

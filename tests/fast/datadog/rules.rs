@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use braze_datadog::pipeline::{forwarder_metrics, heartbeat};
+use braze_datadog::forwarder_points::{heartbeat, metrics};
 use datadog_points::normalize::stored_tag;
 use send_counts::aggregate::tags::Tag;
 use serde_json::Value;
@@ -40,16 +40,16 @@ pub(crate) fn emitted() -> BTreeMap<String, Metric> {
     BTreeMap::from([
         (sent, metric(tags)),
         (heartbeat::METRIC.to_owned(), metric(vec!["connection", "version"])),
-        (forwarder_metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
-        level(forwarder_metrics::QUEUE_DEPTH),
-        level(forwarder_metrics::QUEUE_WAITING),
-        level(forwarder_metrics::CONSUMER_LAG),
-        level(forwarder_metrics::STORAGE_LAG),
-        level(forwarder_metrics::READY),
-        level(forwarder_metrics::RELOAD_REFUSED),
-        level(forwarder_metrics::CONNECTIONS_REFUSED),
-        level(forwarder_metrics::SENDS_PENDING),
-        level(forwarder_metrics::FLUSH_MILLISECONDS),
+        (metrics::SENDS_DROPPED.to_owned(), metric(vec!["connection", "reason", "version"])),
+        level(metrics::QUEUE_DEPTH),
+        level(metrics::QUEUE_WAITING),
+        level(metrics::CONSUMER_LAG),
+        level(metrics::STORAGE_LAG),
+        level(metrics::READY),
+        level(metrics::RELOAD_REFUSED),
+        level(metrics::CONNECTIONS_REFUSED),
+        level(metrics::SENDS_PENDING),
+        level(metrics::FLUSH_MILLISECONDS),
     ])
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn check_series(
         return vec![format!("nobody emits {}", series.metric)];
     };
     // The one of several forwarders that is in trouble is the highest, or the one that is not ready.
-    let heights: &[_] = if series.metric == forwarder_metrics::READY { &["min"] } else { &["avg", "max"] };
+    let heights: &[_] = if series.metric == metrics::READY { &["min"] } else { &["avg", "max"] };
     if metric.is_level && !heights.contains(&&*series.space) {
         violations.push(format!("{}: of {}, which is the height of something", series.space, series.metric));
     }

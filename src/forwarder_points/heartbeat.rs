@@ -1,7 +1,7 @@
 //! The heartbeat: a point that says "the forwarder is there, and its requests are accepted", whether there are sends
 //! or not. Without it nobody can tell in Datadog a campaign that does not send from a forwarder that does not run.
 
-use super::forwarder_metrics::{ForwarderPoint, version_tag};
+use super::{ForwarderPoint, version_tag};
 
 /// The name of its metric. It is not the sends' metric, so that a sum over sends stays a number of sends.
 pub const METRIC: &str = "braze.forwarder.heartbeat";

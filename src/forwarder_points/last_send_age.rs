@@ -1,7 +1,6 @@
 //! How long ago each campaign was sent last: for monitors on silent campaigns, which a count can't tell from unknown ones.
-//! The points travel like the [forwarder's own metrics](super::forwarder_metrics).
 
-use super::forwarder_metrics::ForwarderPoint;
+use super::ForwarderPoint;
 use braze_events::Field;
 use datadog_points::payload::VALUE_MAX;
 use send_counts::aggregate::tags;

@@ -1,17 +1,12 @@
-//! The forwarder's own metrics in Datadog: drops, the queue, the duration of flushes. The points travel like a
-//! [heartbeat](super::heartbeat): with a flush, beside the sends of one connection, once, and stand for no send.
-//!
-//! So no Agent is needed to learn of lost sends. Points lost with a failed request are not repeated.
+//! The forwarder's own metrics in Datadog: drops, the queue, the duration of flushes. So no Agent is needed to learn of lost
+//! sends.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use admin_api::format::harmless;
+use super::{ForwarderPoint, version_tag};
 use datadog_points::payload::VALUE_MAX;
 use event_lanes::stats::{Books, DropReason, OTHERS};
-
-/// The prefix of the forwarder's own metrics. None of them stands for sends.
-pub const PREFIX: &str = "braze.forwarder.";
 
 /// Sends dropped since the last flush, by `connection` and `reason`.
 pub const SENDS_DROPPED: &str = "braze.forwarder.sends_dropped";
@@ -66,7 +61,8 @@ impl ProcessProbe {
         Self(Box::new(state))
     }
 
-    pub(super) fn state(&self) -> ProcessState {
+    /// The state at this moment.
+    pub fn state(&self) -> ProcessState {
         (self.0)()
     }
 }
@@ -74,49 +70,6 @@ impl ProcessProbe {
 impl fmt::Debug for ProcessProbe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ProcessProbe")
-    }
-}
-
-/// One series with one point.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ForwarderPoint {
-    /// Its metric.
-    pub metric: &'static str,
-    /// Sorted, each once.
-    pub tags: Vec<Box<str>>,
-    /// The first second of the bucket in which it was made, in Unix seconds.
-    pub time: u32,
-    /// Its value.
-    pub value: u64,
-}
-
-impl ForwarderPoint {
-    /// A point at the Unix second `time`; `own` are its tags beside the static ones.
-    pub(super) fn new(
-        metric: &'static str,
-        static_tags: &[Box<str>],
-        own: impl IntoIterator<Item = String>,
-        time: u64,
-        value: u64,
-    ) -> Self {
-        let own = own.into_iter().map(Into::into);
-        let mut tags: Vec<Box<str>> = static_tags.iter().cloned().chain(own).collect();
-        tags.sort_unstable();
-        tags.dedup();
-        // Points have 32 bits for their time.
-        Self { metric, tags, time: u32::try_from(time).unwrap_or(u32::MAX), value }
-    }
-}
-
-/// The tag with the version of the forwarder.
-pub(super) fn version_tag() -> String {
-    format!("version:{}", env!("CARGO_PKG_VERSION"))
-}
-
-/// As in the output of a dry run: a line, of which a terminal obeys nothing, whatever a campaign's name is.
-impl fmt::Display for ForwarderPoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}  {}", self.metric, self.value, harmless(&self.tags.join(" ")))
     }
 }
 
@@ -248,6 +201,7 @@ fn mean_milliseconds(seconds: f64, flushes: u64) -> u64 {
 mod tests {
     use std::time::Duration;
 
+    use super::super::PREFIX;
     use super::*;
     use datadog_points::outcome::FailureReason;
     use event_lanes::stats::{Stats, Tally};
@@ -264,13 +218,6 @@ mod tests {
         assert!(points.iter().all(|point| point.time == 7 && point.metric.starts_with(PREFIX)));
         let version = format!(" version:{}", env!("CARGO_PKG_VERSION"));
         points.iter().map(|point| point.to_string().replace(&version, "").replace(PREFIX, "")).collect()
-    }
-
-    #[test]
-    fn a_name_of_a_campaign_makes_no_line_and_steers_no_terminal() {
-        let tags = vec!["campaign_name:red\u{1b}[31m\nline".into()];
-        let point = ForwarderPoint { metric: "m", tags, time: 7, value: 1 };
-        assert_eq!(point.to_string(), "m 1  campaign_name:red\u{fffd}[31m\u{fffd}line");
     }
 
     #[test]
