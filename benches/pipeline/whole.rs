@@ -91,7 +91,8 @@ impl Whole<'_> {
 
     async fn carry(self, stats: &Arc<Stats>) -> Result<Duration, Box<dyn Error>> {
         let clock = Clock::system();
-        let import = files::FilesSettings { files: vec![self.path.to_owned()], memory: None, again: true };
+        let import =
+            files::FilesSettings { files: vec![self.path.to_owned()], state_directory: None, again: true };
         let (queue, _notices) = files::open(&import, clock.unix_seconds())?;
         let mut queue = Timed { queue, taken: None, pause: Duration::ZERO };
         let mut pipeline = Pipeline::start(

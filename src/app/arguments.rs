@@ -11,7 +11,7 @@ Files that are imported are read in place. How far the settled flushes have come
 import that was interrupted goes on there when it is run again, and a file that is finished is passed unless --again.
   braze-datadog run --import dataexport/ --once           count files and stop
   braze-datadog run --import s3://BUCKET/PREFIX/ --once    count the objects of a bucket ([queue.storage] has its options)
-  zcat *.ndjson.gz | braze-datadog run --import - --once  count standard input (without a memory)
+  zcat *.ndjson.gz | braze-datadog run --import - --once  count standard input (nothing is remembered)
 Points in Datadog can't be taken back: count files that were counted before with --again only into an empty metric, or
 with dry_run = true in the connection.";
 

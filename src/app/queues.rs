@@ -302,7 +302,7 @@ async fn open_files(
         return Ok(None);
     }
     let settings =
-        files::FilesSettings { files, memory: Some(config.queue.embedded.directory.clone()), again };
+        files::FilesSettings { files, state_directory: Some(config.queue.embedded.directory.clone()), again };
     let (now, (done, opened)) = (clock.unix_seconds(), oneshot::channel());
     let open = move || {
         // Nobody may wait for it any more.

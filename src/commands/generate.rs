@@ -104,7 +104,7 @@ mod tests {
         assert!(page.contains("import"), "{page}");
         let (_, extra) = page.split_once("\n.SH EXTRA\n").unwrap();
         let example = "\n.nf\n  braze\\-datadog run \\-\\-import dataexport/ \\-\\-once  ";
-        assert!(extra.contains(example) && extra.contains("memory)\n.fi\nPoints in Datadog"), "{extra}");
+        assert!(extra.contains(example) && extra.contains("remembered)\n.fi\nPoints in Datadog"), "{extra}");
     }
 
     #[test]

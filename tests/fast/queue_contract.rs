@@ -111,17 +111,17 @@ async fn the_embedded_queue_holds_the_contract() {
 #[tokio::test]
 async fn files_in_place_hold_the_contract() {
     let directory = TempDir::new().unwrap();
-    let (memory, events) = (directory.path().join("memory"), directory.path().join("events"));
-    std::fs::create_dir_all(&memory).unwrap();
+    let (state, events) = (directory.path().join("state"), directory.path().join("events"));
+    std::fs::create_dir_all(&state).unwrap();
     std::fs::create_dir_all(&events).unwrap();
     for (number, body) in bodies().into_iter().enumerate() {
         std::fs::write(events.join(format!("{number:02}.ndjson")), body).unwrap();
     }
-    let settings = files::FilesSettings { files: vec![events], memory: Some(memory), again: false };
+    let settings = files::FilesSettings { files: vec![events], state_directory: Some(state), again: false };
     holds_the_contract(&bodies().concat(), || -> FilesQueue { files::open(&settings, 0).unwrap().0 }).await;
 }
 
-/// One object, of more than one delivery. What was opened last may hold the memory for a moment longer.
+/// One object, of more than one delivery. What was opened last may hold the state for a moment longer.
 #[cfg(feature = "storage")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_bucket_holds_the_contract() {

@@ -27,7 +27,7 @@ const IO: [&str; 28] = [
     "crates/event-queues/embedded",
     "crates/event-queues/files",
     "crates/event-queues/kafka",
-    "crates/event-queues/memory",
+    "crates/event-queues/state_file",
     "crates/event-queues/storage",
     "crates/http-listener",
     "crates/redb-file",

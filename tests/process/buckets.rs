@@ -220,7 +220,7 @@ async fn a_directory_is_followed() {
         (counted == 6).then_some(())
     })
     .await;
-    // A second forwarder with the same memory is told whose it is.
+    // A second forwarder with the same state is told whose it is.
     let second = configuration.clone().without("admin.listen").text("admin.listen", "127.0.0.1:0");
     let finished = second.run(&["run"]).await;
     assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
@@ -276,7 +276,7 @@ async fn a_url_that_may_hold_a_secret_or_is_cut_off_is_not_imported() {
 
 /// A service manager starts it anew then, and that opens the file anew, which a failed write has shut.
 #[tokio::test]
-async fn a_memory_that_can_not_be_written_ends_the_process_whatever_writes_it() {
+async fn a_state_that_can_not_be_written_ends_the_process_whatever_writes_it() {
     let intake = Intake::start();
     let directory = tempfile::tempdir().unwrap();
     let bucket = directory.path().join("bucket");

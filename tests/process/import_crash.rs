@@ -18,8 +18,8 @@ use crate::support;
 use crate::support::forwarder::{Configuration, Forwarder};
 use crate::support::intake::{Behaviour, Intake, Request};
 
-/// The memory of imports, in the queue's directory.
-const MEMORY: &str = "imports-v3.redb";
+/// The state of imports, in the queue's directory.
+const STATE: &str = "imports-v3.redb";
 /// An earlier version's; what takes its place; its copy.
 const OLD: &str = "imports.json";
 const OLD_NEW: &str = "imports.json.new";
@@ -106,9 +106,9 @@ fn settled(configuration: &Configuration) -> u64 {
     settled_positions(&configuration.home().join("queue")).unwrap().first().copied().unwrap_or_default()
 }
 
-/// When the memory was written last.
+/// When the state was written last.
 fn written(configuration: &Configuration) -> SystemTime {
-    fs::metadata(configuration.home().join("queue").join(MEMORY)).unwrap().modified().unwrap()
+    fs::metadata(configuration.home().join("queue").join(STATE)).unwrap().modified().unwrap()
 }
 
 /// Waits until a settlement is written that was not `before`, and whole.
@@ -278,7 +278,7 @@ async fn an_import_that_is_killed_goes_on_where_its_settled_flushes_ended() {
 }
 
 /// What an earlier version remembered, of so many files that are gone and of these.
-fn old_memory(gone: usize, files: &[(&str, &[u8])]) -> String {
+fn old_state(gone: usize, files: &[(&str, &[u8])]) -> String {
     let record = |path: &str, bytes: usize, sum: u32| {
         format!(
             r#"{}:{{"layout":"lines","position":{bytes},"finished":true,"fingerprint":{{"end":{bytes},"head":{sum},"tail":{sum}}},"settled_at":5}}"#,
@@ -290,15 +290,15 @@ fn old_memory(gone: usize, files: &[(&str, &[u8])]) -> String {
     format!(r#"{{"version":1,"files":{{{}}}}}"#, gone.chain(there).collect::<Vec<_>>().join(","))
 }
 
-/// So many files of an earlier version's memory are gone.
+/// So many files of an earlier version's state are gone.
 const GONE: usize = 10_000;
 
-/// A queue's directory with an earlier version's memory, and a file that it has counted.
+/// A queue's directory with an earlier version's state, and a file that it has counted.
 struct Earlier {
     configuration: Configuration,
     file: PathBuf,
     queue: PathBuf,
-    memory: String,
+    state: String,
 }
 
 impl Earlier {
@@ -309,9 +309,9 @@ impl Earlier {
         let key = fs::canonicalize(&file).unwrap();
         let queue = configuration.home().join("queue");
         fs::create_dir(&queue).unwrap();
-        let memory = old_memory(GONE, &[(key.to_str().unwrap(), content.as_bytes())]);
-        fs::write(queue.join(OLD), &memory).unwrap();
-        Self { configuration, file, queue, memory }
+        let state = old_state(GONE, &[(key.to_str().unwrap(), content.as_bytes())]);
+        fs::write(queue.join(OLD), &state).unwrap();
+        Self { configuration, file, queue, state }
     }
 
     fn arguments(&self) -> [&str; 4] {
@@ -339,10 +339,10 @@ impl Earlier {
         fs::rename(new, path).unwrap();
     }
 
-    /// How many records the new memory holds by itself.
+    /// How many records the new state holds by itself.
     fn records(&self) -> usize {
         let alone = tempfile::tempdir().unwrap();
-        fs::copy(self.queue.join(MEMORY), alone.path().join(MEMORY)).unwrap();
+        fs::copy(self.queue.join(STATE), alone.path().join(STATE)).unwrap();
         settled_positions(alone.path()).unwrap().len()
     }
 
@@ -351,7 +351,7 @@ impl Earlier {
         let finished = self.configuration.run(&self.arguments()).await;
         assert!(finished.status.success(), "{finished:?}");
         assert!(finished.stderr.contains("was counted on"), "{}", finished.stderr);
-        assert_eq!(self.read(ASIDE).as_ref(), Some(&self.memory));
+        assert_eq!(self.read(ASIDE).as_ref(), Some(&self.state));
         assert_eq!(settled_positions(&self.queue).unwrap().len(), GONE + 1);
     }
 }
@@ -359,13 +359,13 @@ impl Earlier {
 /// When taking over is killed. It stands still at a pipe until it is, so that the kill can't come too late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moment {
-    /// The new memory is there, and nothing in it.
+    /// The new state is there, and nothing in it.
     BeforeTheCommit,
     /// What was put aside once is being replaced.
     AfterTheCommit,
-    /// A copy of the old memory is put aside.
+    /// A copy of the old state is put aside.
     PutAside,
-    /// The old memory is replaced; this one is killed as it goes on.
+    /// The old state is replaced; this one is killed as it goes on.
     Replaced,
 }
 
@@ -376,9 +376,9 @@ impl Moment {
         match self {
             Self::BeforeTheCommit => {
                 let pipe = earlier.put_pipe(OLD);
-                let memory = earlier.memory.clone();
-                // It is read once before the new memory is begun, and once more behind that.
-                thread::spawn(move || fs::write(pipe, memory));
+                let state = earlier.state.clone();
+                // It is read once before the new state is begun, and once more behind that.
+                thread::spawn(move || fs::write(pipe, state));
             }
             Self::AfterTheCommit | Self::PutAside => drop(earlier.put_pipe(OLD_NEW)),
             Self::Replaced => {}
@@ -386,17 +386,17 @@ impl Moment {
         let forwarder = earlier.configuration.spawn(&earlier.arguments());
         support::eventually(&format!("{self:?}"), async || {
             let is_reached = match self {
-                Self::BeforeTheCommit => earlier.queue.join(MEMORY).exists(),
+                Self::BeforeTheCommit => earlier.queue.join(STATE).exists(),
                 Self::AfterTheCommit => earlier.read(ASIDE).as_deref() != Some("an older one"),
-                Self::PutAside => earlier.read(ASIDE).as_ref() == Some(&earlier.memory),
-                Self::Replaced => earlier.read(OLD).as_ref() != Some(&earlier.memory),
+                Self::PutAside => earlier.read(ASIDE).as_ref() == Some(&earlier.state),
+                Self::Replaced => earlier.read(OLD).as_ref() != Some(&earlier.state),
             };
             is_reached.then_some(())
         })
         .await;
         forwarder.crash().await;
         match self {
-            Self::BeforeTheCommit => earlier.put_file(OLD, &earlier.memory),
+            Self::BeforeTheCommit => earlier.put_file(OLD, &earlier.state),
             Self::AfterTheCommit | Self::PutAside => earlier.put_file(OLD_NEW, "half a li"),
             Self::Replaced => {}
         }
@@ -404,16 +404,16 @@ impl Moment {
 }
 
 #[tokio::test]
-async fn an_earlier_versions_memory_is_whole_on_either_side_of_the_commit_that_takes_it_over() {
+async fn an_earlier_versions_state_is_whole_on_either_side_of_the_commit_that_takes_it_over() {
     let intake = Intake::start();
     for moment in [Moment::BeforeTheCommit, Moment::AfterTheCommit, Moment::PutAside, Moment::Replaced] {
         let earlier = Earlier::new(&intake);
         moment.kill(&earlier).await;
         let records = if moment == Moment::BeforeTheCommit { 0 } else { GONE + 1 };
         assert_eq!(earlier.records(), records, "{moment:?}");
-        let is_in_place = earlier.read(OLD).as_ref() == Some(&earlier.memory);
+        let is_in_place = earlier.read(OLD).as_ref() == Some(&earlier.state);
         assert_eq!(is_in_place, moment != Moment::Replaced, "{moment:?}");
-        let is_aside = earlier.read(ASIDE).as_ref() == Some(&earlier.memory);
+        let is_aside = earlier.read(ASIDE).as_ref() == Some(&earlier.state);
         assert!(is_aside || is_in_place, "{moment:?}");
         earlier.finish().await;
     }

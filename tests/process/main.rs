@@ -15,7 +15,7 @@ mod hostile;
 mod image;
 mod import;
 mod import_crash;
-mod import_memory;
+mod import_state;
 mod intake;
 mod intake_selftest;
 mod intermediaries;

@@ -12,7 +12,7 @@ use crate::support::forwarder::Configuration;
 use crate::support::intake::{Behaviour, Intake};
 
 const QUEUE_SOURCE: &str = "crates/segment-log/src/lib.rs";
-const MEMORY_SOURCE: &str = "crates/event-queues/src/files/encoding.rs";
+const STATE_SOURCE: &str = "crates/event-queues/src/files/encoding.rs";
 
 /// All that a queue directory may hold besides segments. A file that is not here needs a version of its own, and its
 /// place in these tests.
@@ -64,11 +64,11 @@ impl Sample {
         u32::from_le_bytes(head[8..12].try_into().unwrap())
     }
 
-    /// The format of its memory of imports, as its `imports.json` says it.
+    /// The format of its state of imports, as its `imports.json` says it.
     fn imports(&self) -> u32 {
-        let memory: Value =
+        let state: Value =
             serde_json::from_slice(&fs::read(self.path.join("queue/imports.json")).unwrap()).unwrap();
-        memory["version"].as_u64().unwrap().try_into().unwrap()
+        state["version"].as_u64().unwrap().try_into().unwrap()
     }
 
     /// Puts a copy where `configuration` looks for it, and says where the file that was imported is now: the first
@@ -84,11 +84,11 @@ impl Sample {
         let imported =
             configuration.file("import.ndjson", fs::read(self.path.join("import.ndjson")).unwrap());
         if self.imports() == 1 {
-            let memory = fs::read_to_string(queue.join("imports.json")).unwrap();
+            let state = fs::read_to_string(queue.join("imports.json")).unwrap();
             let before = self.truth()["imported"].as_str().unwrap().to_owned();
-            assert!(memory.contains(&before), "{memory}");
-            let memory = memory.replace(&before, imported.to_str().unwrap());
-            fs::write(queue.join("imports.json"), memory).unwrap();
+            assert!(state.contains(&before), "{state}");
+            let state = state.replace(&before, imported.to_str().unwrap());
+            fs::write(queue.join("imports.json"), state).unwrap();
         }
         (configuration, imported)
     }
@@ -195,8 +195,7 @@ fn raise(segment: &mut [u8]) {
 
 #[tokio::test]
 async fn what_a_newer_version_wrote_is_refused_and_left_as_it_is() {
-    let (queue_format, memory_version) =
-        (constant(QUEUE_SOURCE, "FORMAT"), constant(MEMORY_SOURCE, "VERSION"));
+    let (queue_format, state_version) = (constant(QUEUE_SOURCE, "FORMAT"), constant(STATE_SOURCE, "VERSION"));
     let newest = || Sample::all().into_iter().max_by_key(|of| (of.format(), of.imports())).unwrap();
     let intake = Intake::start();
 
@@ -214,19 +213,19 @@ async fn what_a_newer_version_wrote_is_refused_and_left_as_it_is() {
     assert_refused(&queue_is_newer, &["run", "--once"], &said, &[&name, "acknowledged", "imports.json"])
         .await;
 
-    let (memory_is_newer, imported) = newest().unpack(configuration(&intake));
-    let path = memory_is_newer.home().join("queue/imports.json");
-    let memory = fs::read_to_string(&path).unwrap();
-    let [now, next] = [memory_version, memory_version + 1].map(|version| format!("\"version\":{version}"));
-    assert!(memory.contains(&now), "{memory}");
-    fs::write(&path, memory.replace(&now, &next)).unwrap();
+    let (state_is_newer, imported) = newest().unpack(configuration(&intake));
+    let path = state_is_newer.home().join("queue/imports.json");
+    let state = fs::read_to_string(&path).unwrap();
+    let [now, next] = [state_version, state_version + 1].map(|version| format!("\"version\":{version}"));
+    assert!(state.contains(&now), "{state}");
+    fs::write(&path, state.replace(&now, &next)).unwrap();
     let said = [
         path.to_str().unwrap().to_owned(),
-        format!("format {}", memory_version + 1),
-        format!("formats 1 to {memory_version};"),
+        format!("format {}", state_version + 1),
+        format!("formats 1 to {state_version};"),
     ];
     assert_refused(
-        &memory_is_newer,
+        &state_is_newer,
         &["run", "--once", "--import", imported.to_str().unwrap()],
         &said,
         &["imports.json", "imports-v3.redb"],
@@ -262,7 +261,7 @@ fn every_format_that_is_read_and_every_released_version_has_a_directory() {
         let has = samples.iter().any(|sample| sample.format() == format);
         assert!(has, "no directory of queue format {format} in tests/process/upgrade: {HOW}");
     }
-    for version in 1..=constant(MEMORY_SOURCE, "VERSION") {
+    for version in 1..=constant(STATE_SOURCE, "VERSION") {
         let has = samples.iter().any(|sample| sample.imports() == version);
         assert!(has, "no directory with imports.json of format {version} in tests/process/upgrade: {HOW}");
     }

@@ -6,7 +6,7 @@
 //! position in its content, and a `fingerprint` of what lies before it. The fingerprint identifies a file (`index`, `plan`);
 //! its path is only a hint. So an import that was interrupted goes on exactly there, a file that is finished is passed,
 //! wherever it was moved or copied to, one that has grown gives only what is new, one that was cut shorter gives nothing,
-//! and one that was replaced is counted from its start. Standard input and pipes have no memory.
+//! and one that was replaced is counted from its start. Standard input and pipes have no state.
 
 mod encoding;
 mod fingerprint;
@@ -31,15 +31,15 @@ use tokio::sync::mpsc;
 pub use self::import_progress::ImportProgress;
 pub use self::report::FileReport;
 
-use self::import_state::{FileRecord, Id, ImportMemory, Mark};
+use self::import_state::{FileRecord, Id, ImportState, Mark};
 use self::list::{FileKind, ListedFile};
 use self::plan::{PlanError, Planned, Planner};
 use self::reader::{Chunk, ReaderOutput};
 use self::record_table::RecordTable;
 use super::content::{Cut, READ_LIMITS, ReadLimits};
-use super::memory::MemoryWriter;
 use super::unread::Unread;
 use super::{Delivery, Queue, QueueError, Receipt, Source};
+use crate::state_file::StateWriter;
 
 /// The files to import, and where they are remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct FilesSettings {
     /// Files, and directories that stand for the files below them; `-` is standard input.
     pub files: Vec<PathBuf>,
     /// The directory of `imports-v3.redb`: the queue directory. None: nothing is remembered.
-    pub memory: Option<PathBuf>,
+    pub state_directory: Option<PathBuf>,
     /// Count from the start, whatever is remembered.
     pub again: bool,
 }
@@ -69,10 +69,10 @@ pub enum ImportError {
         /// How many there may be.
         files_max: usize,
     },
-    /// The memory of earlier imports can't be used.
+    /// The state of earlier imports can't be used.
     #[error("cannot use {path}, which remembers what was imported: {problem}", path = path.display())]
     State {
-        /// The memory's path, or that of an earlier version.
+        /// The state's path, or that of an earlier version.
         path: PathBuf,
         /// What is wrong and what to do.
         problem: String,
@@ -114,21 +114,21 @@ fn open_within(
     limits: Limits,
 ) -> Result<(FilesQueue, Vec<FileReport>), ImportError> {
     let (found, listed) = list::list(&settings.files, limits.files_max)?;
-    let memory = settings.memory.as_deref().map(ImportMemory::open).transpose()?;
-    let repeats = memory.is_none() || settings.again;
+    let state = settings.state_directory.as_deref().map(ImportState::open).transpose()?;
+    let repeats = state.is_none() || settings.again;
     let plan = |records: Option<&mut RecordTable<'_>>| {
         let mut planner = Planner::new(records, settings.again, now_unix_seconds);
         planner.reports = listed;
         plan_all(planner, found, limits)
     };
-    let Plan { files, reports, next } = match &memory {
-        Some(memory) => {
-            memory.plan(plan, |plan| plan.files.iter().any(|planned| key(&planned.found).is_some()))?
+    let Plan { files, reports, next } = match &state {
+        Some(state) => {
+            state.plan(plan, |plan| plan.files.iter().any(|planned| key(&planned.found).is_some()))?
         }
         None => plan(None).map_err(|error| match error {
             PlanError::Import(error) => error,
             // A table in memory can't fail.
-            PlanError::Memory(fault) => import_state::refuse(Path::new(""), fault),
+            PlanError::State(fault) => import_state::refuse(Path::new(""), fault),
         })?,
     };
     let bytes_total = files.iter().map(|planned| planned.bytes).sum();
@@ -136,8 +136,8 @@ fn open_within(
     let files: Arc<[Planned]> = files.into();
     let handed = reader::start(Arc::clone(&files), Arc::clone(&progress), limits.read, repeats)
         .map_err(ImportError::Thread)?;
-    let memory = memory.map(|memory| MemoryWriter::start("import-memory", move |files| memory.settle(files)));
-    let memory = memory.transpose().map_err(ImportError::Thread)?;
+    let state = state.map(|state| StateWriter::start("import-state", move |files| state.settle(files)));
+    let state = state.transpose().map_err(ImportError::Thread)?;
     let mut unread = Unread::new("file");
     for report in reports.iter().filter(|report| matches!(report, FileReport::LeftOut { .. })) {
         unread.add(report.to_string());
@@ -150,7 +150,7 @@ fn open_within(
         ended: None,
         receipt: 0,
         marks: VecDeque::new(),
-        memory,
+        state,
         next,
         unwritten: BTreeMap::new(),
         progress,
@@ -203,7 +203,7 @@ pub struct FilesQueue {
     receipt: u64,
     /// The marks of chunks that are handed out and not settled, each with its receipt.
     marks: VecDeque<(Receipt, usize, Mark)>,
-    memory: Option<MemoryWriter<(Id, FileRecord)>>,
+    state: Option<StateWriter<(Id, FileRecord)>>,
     /// The record of each file; none before something of it is settled.
     records: Vec<Option<Id>>,
     /// The id of the next new record.
@@ -240,7 +240,7 @@ impl FilesQueue {
         let settled_at = self.opened_at + self.opened.elapsed().as_secs();
         let mut marks = self.marks.drain(..settled).peekable();
         while let Some((_, file, mark)) = marks.next()
-            && self.memory.is_some()
+            && self.state.is_some()
         {
             let is_last_of_file = marks.peek().is_none_or(|(_, next, _)| *next != file);
             let planned = &self.files[file];
@@ -289,12 +289,12 @@ impl Queue for FilesQueue {
     }
 
     async fn acknowledge(&mut self, receipt: Receipt) -> Result<(), QueueError> {
-        if let Some(writer) = &mut self.memory {
+        if let Some(writer) = &mut self.state {
             // Waits for a write that was begun by a call that was given up: it covers these records, too.
             writer.wait().await.map_err(QueueError)?;
         }
         self.settle(receipt);
-        let Some(writer) = self.memory.as_mut().filter(|_| !self.unwritten.is_empty()) else { return Ok(()) };
+        let Some(writer) = self.state.as_mut().filter(|_| !self.unwritten.is_empty()) else { return Ok(()) };
         writer.begin(self.unwritten.iter().map(|(id, record)| (*id, record.clone())).collect());
         writer.wait().await.map_err(QueueError)?;
         self.unwritten.clear();

@@ -43,8 +43,8 @@ pub mod embedded;
 mod event_type;
 pub mod files;
 pub mod kafka;
-mod memory;
 mod secret;
+mod state_file;
 pub mod storage;
 mod unread;
 

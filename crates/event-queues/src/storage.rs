@@ -25,7 +25,7 @@ pub struct StorageSettings {
     /// How long after the newest hour of a source, or the present one if that is earlier, an older one (`date=…`, `2026/11/27/10`)
     /// is still listed for late objects.
     pub lateness: Duration,
-    /// The directory of the memory; one process at a time.
+    /// The directory of the state; one process at a time.
     pub state_directory: PathBuf,
     /// The keys of `object_store`'s builders: `region`, `endpoint`, `allow_http`, …; values may be secrets.
     pub options: BTreeMap<Box<str>, Secret>,
@@ -47,7 +47,7 @@ pub struct StorageSource {
 
 impl StorageSource {
     /// Why a URL can't be one that is read, whatever store it names: it may hold a secret, which would stand in logs and in
-    /// the memory, and the stores' clients leave out what follows these characters.
+    /// the state, and the stores' clients leave out what follows these characters.
     #[must_use]
     pub fn refusal(url: &str) -> Option<&'static str> {
         if url.contains('@') && !url.starts_with("abfs") {

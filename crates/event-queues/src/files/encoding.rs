@@ -10,7 +10,7 @@
 //!
 //! A checksum is the CRC-32 of the bytes before it: in its line, or in the file. So any change of a file shows, even an
 //! added or removed record. The first format had no checksums, and its files were a map: neither can be taken for the other,
-//! whatever version they state. The third is this program's: a single line that says where the memory is now.
+//! whatever version they state. The third is this program's: a single line that says where the state is now.
 
 use std::collections::BTreeMap;
 #[cfg(test)]
@@ -124,10 +124,10 @@ struct Version {
 
 /// The content of `imports.json`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum OldMemory {
+pub(super) enum OldState {
     /// What an earlier version remembered.
     Records(Vec<FileRecord>),
-    /// The memory has moved.
+    /// The state has moved.
     Moved,
 }
 
@@ -140,16 +140,16 @@ pub(super) fn moved() -> String {
 ///
 /// # Errors
 /// When it is damaged, or of a newer version; the message says where, and what to do.
-pub(super) fn decode(bytes: &[u8]) -> Result<OldMemory, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<OldState, String> {
     if let Some(lines) = bytes.strip_prefix(START) {
-        return records(lines, bytes).map(OldMemory::Records).map_err(|problem| damaged(&problem));
+        return records(lines, bytes).map(OldState::Records).map_err(|problem| damaged(&problem));
     }
     if bytes == moved().as_bytes() {
-        return Ok(OldMemory::Moved);
+        return Ok(OldState::Moved);
     }
     let Version { version } = serde_json::from_slice(bytes).map_err(|error| damaged(&error.to_string()))?;
     match version {
-        1 => old_records(bytes).map(OldMemory::Records).map_err(|error| damaged(&error.to_string())),
+        1 => old_records(bytes).map(OldState::Records).map_err(|error| damaged(&error.to_string())),
         0 | 2 | VERSION => Err(damaged("its first line is not what it was")),
         _ => Err(format!(
             "it has format {version}, and this version of braze-datadog reads formats 1 to {VERSION}; use the \
@@ -272,9 +272,9 @@ mod tests {
     }
 
     fn decode(bytes: &[u8]) -> Result<Vec<FileRecord>, String> {
-        super::decode(bytes).map(|memory| match memory {
-            OldMemory::Records(records) => records,
-            OldMemory::Moved => panic!("it was taken for what is kept elsewhere"),
+        super::decode(bytes).map(|state| match state {
+            OldState::Records(records) => records,
+            OldState::Moved => panic!("it was taken for what is kept elsewhere"),
         })
     }
 

@@ -1,4 +1,4 @@
-//! The memory of imported files: one [file](redb_file) with a record for each content and each place where it was seen.
+//! The state of imported files: one [file](redb_file) with a record for each content and each place where it was seen.
 //!
 //! Earlier versions kept `imports.json`, and rewrote it with each settlement. The first start that finds it takes it over in
 //! one commit; only then is it put aside, as `imports.json.taken-over`, and a line put in its place that earlier versions
@@ -12,12 +12,12 @@ use redb::{ReadableTable as _, TableDefinition};
 use serde::{Deserialize, Serialize};
 
 use super::ImportError;
-use super::encoding::{self, OldMemory};
+use super::encoding::{self, OldState};
 use super::fingerprint::{Fingerprint, Whole};
 use super::plan::PlanError;
 use super::record_table::RecordTable;
 use crate::content::{FileLayout, ReadPlace};
-use crate::memory::{CACHE_BYTES, MemoryKind};
+use crate::state_file::{CACHE_BYTES, StateFileKind};
 use redb_file::{FileFault, RedbFile, RedbKind, remove_if_there, sync_parent};
 
 /// The file of earlier versions.
@@ -26,7 +26,7 @@ const OLD_NAME: &str = "imports.json";
 /// How many imports had something to read.
 const RUNS: TableDefinition<'_, (), u64> = TableDefinition::new("runs");
 
-pub(super) const KIND: MemoryKind = MemoryKind {
+pub(super) const KIND: StateFileKind = StateFileKind {
     file: RedbKind { name: "imports", format: encoding::VERSION, cache_bytes: CACHE_BYTES },
     locked: "wait for its import to end, or give this one a queue.embedded.directory of its own",
     newer: "Use the version that wrote it",
@@ -148,18 +148,18 @@ fn value_of(digit: char) -> u8 {
     digit.to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or_default()
 }
 
-/// The open memory of imports.
-pub(super) struct ImportMemory(RedbFile);
+/// The open state of imports.
+pub(super) struct ImportState(RedbFile);
 
-impl ImportMemory {
-    /// Opens the memory in `directory`, which is made when it is missing, and takes over the memory of an earlier version.
+impl ImportState {
+    /// Opens the state in `directory`, which is made when it is missing, and takes over the state of an earlier version.
     ///
     /// # Errors
     /// When it can't be read and written, is damaged, was written by a newer version, or when another process has it.
     pub(super) fn open(directory: &Path) -> Result<Self, ImportError> {
         let old_path = directory.join(OLD_NAME);
         let refuse_old = |problem| ImportError::State { path: old_path.clone(), problem };
-        let is_moved = matches!(read_old(&old_path).map_err(refuse_old)?, Some(OldMemory::Moved));
+        let is_moved = matches!(read_old(&old_path).map_err(refuse_old)?, Some(OldState::Moved));
         let path = KIND.file.path(directory);
         let failed = |error: io::Error| refuse(&path, FileFault::Failed(error.to_string()));
         if is_moved && !KIND.file.is_there(directory).map_err(failed)? {
@@ -172,25 +172,25 @@ impl ImportMemory {
         let file = RedbFile::open(directory, &KIND.file).map_err(|fault| refuse(&path, fault))?;
         // Another process may have taken it over, or extended it, while this one waited for its turn.
         let old = read_old(&old_path).map_err(refuse_old)?;
-        let memory = Self(file);
-        if let Some(OldMemory::Records(records)) = &old {
-            let taken = memory.change(|table| take_over(table, records));
-            taken.map_err(|fault| memory.refuse(fault))?;
+        let state = Self(file);
+        if let Some(OldState::Records(records)) = &old {
+            let taken = state.change(|table| take_over(table, records));
+            taken.map_err(|fault| state.refuse(fault))?;
         }
-        if !matches!(old, Some(OldMemory::Moved)) {
+        if !matches!(old, Some(OldState::Moved)) {
             let kept = if old.is_some() { keep_aside(&old_path) } else { Ok(()) };
             let replaced = kept.and_then(|()| refuse_earlier_versions(&old_path));
-            replaced.map_err(|error| memory.refuse(FileFault::Failed(error.to_string())))?;
+            replaced.map_err(|error| state.refuse(FileFault::Failed(error.to_string())))?;
         }
-        Ok(memory)
+        Ok(state)
     }
 
-    /// The error of an import that can't use this memory.
+    /// The error of an import that can't use this state.
     pub(super) fn refuse(&self, fault: FileFault) -> ImportError {
         refuse(self.0.path(), fault)
     }
 
-    /// Changes the memory in one commit: all of it or nothing. Writes nothing if nothing was changed.
+    /// Changes the state in one commit: all of it or nothing. Writes nothing if nothing was changed.
     fn change(
         &self,
         act: impl FnOnce(&mut RecordTable<'_>) -> Result<(), FileFault>,
@@ -202,7 +202,7 @@ impl ImportMemory {
         })
     }
 
-    /// Decides what is read, and changes the memory accordingly, unless something can't be imported. Where something
+    /// Decides what is read, and changes the state accordingly, unless something can't be imported. Where something
     /// `is_to_be_read`, it always writes: an import that can't be remembered must not start.
     ///
     /// # Errors
@@ -225,7 +225,7 @@ impl ImportMemory {
                     }
                     Ok((Some(plan), is_read || table.is_changed()))
                 }
-                Err(PlanError::Memory(fault)) => Err(fault),
+                Err(PlanError::State(fault)) => Err(fault),
                 Err(PlanError::Import(error)) => {
                     refused = Some(error);
                     Ok((None, false))
@@ -254,13 +254,13 @@ impl ImportMemory {
     }
 }
 
-/// The error of an import that can't use the memory at `path`.
+/// The error of an import that can't use the state at `path`.
 pub(super) fn refuse(path: &Path, fault: FileFault) -> ImportError {
     let (path, problem) = KIND.message(path, fault);
     ImportError::State { path, problem }
 }
 
-/// Adds the records that are not known. An import of an earlier version may have gone on with its own memory meanwhile: then
+/// Adds the records that are not known. An import of an earlier version may have gone on with its own state meanwhile: then
 /// a content has several records, and the one with the most progress counts.
 fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), FileFault> {
     for record in old {
@@ -271,8 +271,8 @@ fn take_over(table: &mut RecordTable<'_>, old: &[FileRecord]) -> Result<(), File
     Ok(())
 }
 
-/// Reads the memory of an earlier version, if there is one.
-fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
+/// Reads the state of an earlier version, if there is one.
+fn read_old(path: &Path) -> Result<Option<OldState>, String> {
     match fs::read(path) {
         Ok(bytes) => encoding::decode(&bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -280,7 +280,7 @@ fn read_old(path: &Path) -> Result<Option<OldMemory>, String> {
     }
 }
 
-/// Keeps a copy of an earlier version's memory, which stays in place: after a kill at any time an earlier version finds
+/// Keeps a copy of an earlier version's state, which stays in place: after a kill at any time an earlier version finds
 /// either that or a file that it refuses, and never nothing.
 fn keep_aside(path: &Path) -> io::Result<()> {
     let aside = path.with_extension("json.taken-over");
@@ -289,7 +289,7 @@ fn keep_aside(path: &Path) -> io::Result<()> {
     File::open(&aside)?.sync_all()
 }
 
-/// Replaces the earlier version's memory by a line that keeps earlier versions from starting a new one.
+/// Replaces the earlier version's state by a line that keeps earlier versions from starting a new one.
 fn refuse_earlier_versions(path: &Path) -> io::Result<()> {
     let new = path.with_extension("json.new");
     let mut file = File::create(&new)?;
@@ -314,7 +314,7 @@ mod tests {
         FileRecord { path: path.to_owned(), mark, changed: Some(1), settled_at }
     }
 
-    fn remembered(memory: &ImportMemory) -> Vec<FileRecord> {
+    fn remembered(state: &ImportState) -> Vec<FileRecord> {
         let mut found = Vec::new();
         let read = |table: &mut RecordTable<'_>| {
             for id in 0..table.next() {
@@ -322,12 +322,12 @@ mod tests {
             }
             Ok(())
         };
-        memory.change(read).unwrap();
+        state.change(read).unwrap();
         found
     }
 
     fn problem(directory: &Path) -> String {
-        ImportMemory::open(directory).err().unwrap().to_string()
+        ImportState::open(directory).err().unwrap().to_string()
     }
 
     #[test]
@@ -335,11 +335,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
         let [a, b] = [record("/a \"b\"/ü", 10, true, 5), record("/c", 20, false, 6)];
-        let memory = ImportMemory::open(&directory).unwrap();
-        memory.settle(&[(0, a.clone())]).unwrap();
-        memory.settle(&[(0, a.clone()), (1, b.clone())]).unwrap();
-        drop(memory);
-        assert_eq!(remembered(&ImportMemory::open(&directory).unwrap()), [a, b]);
+        let state = ImportState::open(&directory).unwrap();
+        state.settle(&[(0, a.clone())]).unwrap();
+        state.settle(&[(0, a.clone()), (1, b.clone())]).unwrap();
+        drop(state);
+        assert_eq!(remembered(&ImportState::open(&directory).unwrap()), [a, b]);
         let names: std::collections::BTreeSet<_> =
             fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["imports-v3.redb", "imports.json"].map(Into::into).into());
@@ -354,7 +354,7 @@ mod tests {
         fs::write(&old, &written).unwrap();
         // What a killed writer left.
         fs::write(root.path().join("imports.json.new"), "{\"version\":1,\"fi").unwrap();
-        drop(ImportMemory::open(root.path()).unwrap());
+        drop(ImportState::open(root.path()).unwrap());
         let aside = root.path().join("imports.json.taken-over");
         assert_eq!(fs::read(&aside).unwrap(), written);
         // As kills leave it between the commit and what follows it.
@@ -363,21 +363,21 @@ mod tests {
         for kept in [&old, &aside] {
             assert_eq!(fs::read(kept).unwrap(), written, "an earlier version would count all of it again");
         }
-        let memory = ImportMemory::open(root.path()).unwrap();
-        assert_eq!(remembered(&memory), records);
-        memory.settle(&[(1, record("/a", 30, true, 7))]).unwrap();
-        drop(memory);
+        let state = ImportState::open(root.path()).unwrap();
+        assert_eq!(remembered(&state), records);
+        state.settle(&[(1, record("/a", 30, true, 7))]).unwrap();
+        drop(state);
         // As an earlier version leaves it that was put in the place of this one for a while.
         let more = [records[0].clone(), record("/d", 40, true, 8)];
         fs::write(&old, encoding::encode(more.iter()).unwrap()).unwrap();
-        let memory = ImportMemory::open(root.path()).unwrap();
+        let state = ImportState::open(root.path()).unwrap();
         let expected = [&records[0], &record("/a", 30, true, 7), &records[2], &more[1]];
-        assert_eq!(remembered(&memory).iter().collect::<Vec<_>>(), expected);
+        assert_eq!(remembered(&state).iter().collect::<Vec<_>>(), expected);
         assert_eq!(fs::read_to_string(&old).unwrap(), encoding::moved());
     }
 
     #[test]
-    fn a_damaged_newer_or_missing_memory_is_refused_with_advice() {
+    fn a_damaged_newer_or_missing_state_is_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join(OLD_NAME);
         let moved = encoding::moved();
@@ -396,7 +396,7 @@ mod tests {
             assert!(!KIND.file.path(root.path()).exists(), "none is begun");
         }
         fs::remove_file(&path).unwrap();
-        drop(ImportMemory::open(root.path()).unwrap());
+        drop(ImportState::open(root.path()).unwrap());
         for bytes in ["", "n", "no redb"] {
             fs::write(KIND.file.path(root.path()), bytes).unwrap();
             let message = problem(root.path());
@@ -413,18 +413,18 @@ mod tests {
     #[test]
     fn a_second_import_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let _first = ImportMemory::open(root.path()).unwrap();
+        let _first = ImportState::open(root.path()).unwrap();
         let message = problem(root.path());
         assert!(message.contains("another process has it; wait for its import to end"), "{message}");
     }
 
     #[test]
-    fn a_memory_that_cannot_be_written_names_its_file() {
+    fn a_state_that_cannot_be_written_names_its_file() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("gone");
-        let memory = ImportMemory::open(&directory).unwrap();
+        let state = ImportState::open(&directory).unwrap();
         fs::remove_dir_all(&directory).unwrap();
-        let problem = memory.settle(&[(0, record("/a", 10, true, 5))]).unwrap_err();
+        let problem = state.settle(&[(0, record("/a", 10, true, 5))]).unwrap_err();
         assert!(problem.contains("cannot write") && problem.contains("gone/imports-v3.redb"), "{problem}");
         assert!(problem.contains("run the import again"), "{problem}");
     }
@@ -433,13 +433,13 @@ mod tests {
     fn an_import_that_reads_something_writes_before_it_counts() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("gone");
-        let memory = ImportMemory::open(&directory).unwrap();
+        let state = ImportState::open(&directory).unwrap();
         for _ in 0..2 {
-            memory.plan(|_| Ok(()), |()| true).unwrap();
+            state.plan(|_| Ok(()), |()| true).unwrap();
         }
         fs::remove_dir_all(&directory).unwrap();
-        memory.plan(|_| Ok(()), |()| false).unwrap();
-        let error = memory.plan(|_| Ok(()), |()| true).unwrap_err().to_string();
+        state.plan(|_| Ok(()), |()| false).unwrap();
+        let error = state.plan(|_| Ok(()), |()| true).unwrap_err().to_string();
         assert!(error.contains("gone/imports-v3.redb") && error.contains("moved away"), "{error}");
     }
 
@@ -449,9 +449,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let records: Vec<_> =
             (0..300).map(|number| record(&format!("/path/{number:05}"), number % 90, true, number)).collect();
-        let memory = ImportMemory::open(root.path()).unwrap();
-        memory.settle(&(0..).zip(records.iter().cloned()).collect::<Vec<_>>()).unwrap();
-        drop(memory);
+        let state = ImportState::open(root.path()).unwrap();
+        state.settle(&(0..).zip(records.iter().cloned()).collect::<Vec<_>>()).unwrap();
+        drop(state);
         let path = KIND.file.path(root.path());
         let whole = fs::read(&path).unwrap();
         let mut told = 0;
@@ -459,8 +459,8 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
-            match ImportMemory::open(root.path()) {
-                Ok(memory) => assert_eq!(remembered(&memory), records, "byte {at}"),
+            match ImportState::open(root.path()) {
+                Ok(state) => assert_eq!(remembered(&state), records, "byte {at}"),
                 Err(error) => {
                     told += 1;
                     let message = error.to_string();

@@ -20,8 +20,8 @@ const TOLD_BYTES: u64 = 1 << 30;
 pub(super) enum FindError {
     /// It can't be read.
     File(io::Error),
-    /// The memory can't be read.
-    Memory(FileFault),
+    /// The state can't be read.
+    State(FileFault),
 }
 
 impl From<io::Error> for FindError {
@@ -32,7 +32,7 @@ impl From<io::Error> for FindError {
 
 impl From<FileFault> for FindError {
     fn from(fault: FileFault) -> Self {
-        Self::Memory(fault)
+        Self::State(fault)
     }
 }
 
@@ -190,7 +190,7 @@ fn candidates(
 /// The oldest record that is proved to cover the same bytes as this one.
 ///
 /// # Errors
-/// When the memory can't be read.
+/// When the state can't be read.
 pub(super) fn first_of(
     records: &RecordTable<'_>,
     record: &FileRecord,

@@ -74,13 +74,13 @@ fn changed(metadata: &Metadata) -> u64 {
 pub(super) enum PlanError {
     /// A file can't be imported.
     Import(ImportError),
-    /// The memory can't be used.
-    Memory(FileFault),
+    /// The state can't be used.
+    State(FileFault),
 }
 
 impl From<FileFault> for PlanError {
     fn from(fault: FileFault) -> Self {
-        Self::Memory(fault)
+        Self::State(fault)
     }
 }
 
@@ -123,7 +123,7 @@ impl<'p, 't> Planner<'p, 't> {
         let recognised = self.recognise(&found.path, key, &file, &metadata);
         let recognised = recognised.map_err(|error| match error {
             FindError::File(error) => unreadable(error),
-            FindError::Memory(fault) => PlanError::Memory(fault),
+            FindError::State(fault) => PlanError::State(fault),
         });
         let Some((start, record)) = recognised? else { return Ok(None) };
         content::check(Box::new(file), found.path.clone()).map_err(unreadable)?;

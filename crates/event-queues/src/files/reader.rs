@@ -187,7 +187,7 @@ impl From<FindError> for Stop {
     fn from(error: FindError) -> Self {
         match error {
             FindError::File(error) => error.into(),
-            FindError::Memory(fault) => io::Error::other(format!("{fault:?}")).into(),
+            FindError::State(fault) => io::Error::other(format!("{fault:?}")).into(),
         }
     }
 }

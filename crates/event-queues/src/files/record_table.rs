@@ -11,7 +11,7 @@ use twox_hash::XxHash3_128;
 
 use super::fingerprint::DIGITS_MAX;
 use super::import_state::{FileRecord, Id, StoredRecord};
-use crate::memory::{pack, unpack};
+use crate::state_file::{pack, unpack};
 use redb_file::FileFault;
 
 /// How many digits make a number.

@@ -1,4 +1,4 @@
-//! A look at the memory of imports from outside, and a way to fill it, for tests and measurements.
+//! A look at the state of imports from outside, and a way to fill it, for tests and measurements.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use twox_hash::XxHash3_128;
 
 use super::ImportError;
 use super::fingerprint::{Fingerprint, Whole};
-use super::import_state::{FileRecord, Id, ImportMemory, Mark};
+use super::import_state::{FileRecord, Id, ImportState, Mark};
 use super::plan::PlanError;
 use super::record_table::RecordTable;
 use crate::content::FileLayout;
@@ -19,13 +19,13 @@ const AT_ONCE: u64 = 50_000;
 /// # Errors
 /// As [`open`](super::open).
 pub fn settled_positions(directory: &Path) -> Result<Vec<u64>, ImportError> {
-    let memory = ImportMemory::open(directory)?;
+    let state = ImportState::open(directory)?;
     let read = |records: Option<&mut RecordTable<'_>>| {
         let Some(records) = records else { return Ok(Vec::new()) };
         let of = |id: Id| Ok(records.get(id)?.map(|record| record.mark.position));
         (0..records.next()).filter_map(|id| of(id).transpose()).collect::<Result<_, PlanError>>()
     };
-    memory.plan(read, |_| false)
+    state.plan(read, |_| false)
 }
 
 /// Remembers so many files that never were, which begin alike for their first 5 KB and then differ, as Avro containers of one
@@ -34,7 +34,7 @@ pub fn settled_positions(directory: &Path) -> Result<Vec<u64>, ImportError> {
 /// # Errors
 /// As [`open`](super::open).
 pub fn remember(directory: &Path, files: u64) -> Result<(), ImportError> {
-    let memory = ImportMemory::open(directory)?;
+    let state = ImportState::open(directory)?;
     for from in (0..files).step_by(usize::try_from(AT_ONCE).unwrap_or(usize::MAX)) {
         let write = |records: Option<&mut RecordTable<'_>>| {
             let Some(records) = records else { return Ok(()) };
@@ -42,7 +42,7 @@ pub fn remember(directory: &Path, files: u64) -> Result<(), ImportError> {
             (from..files.min(from + AT_ONCE)).try_for_each(|number| add(records, number))?;
             Ok(())
         };
-        memory.plan(write, |()| false)?;
+        state.plan(write, |()| false)?;
     }
     Ok(())
 }

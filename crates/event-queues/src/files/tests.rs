@@ -17,7 +17,7 @@ use braze_events::testing::pack;
 
 const NOW: u64 = 1_795_341_600;
 
-/// A directory with files to import and a memory beside them.
+/// A directory with files to import and a state beside them.
 struct Place(TempDir);
 
 impl Place {
@@ -34,7 +34,7 @@ impl Place {
 
     fn settings(&self, files: &[&Path]) -> FilesSettings {
         let files = files.iter().map(|path| path.to_path_buf()).collect();
-        FilesSettings { files, memory: Some(self.0.path().join("memory")), again: false }
+        FilesSettings { files, state_directory: Some(self.0.path().join("state")), again: false }
     }
 
     fn open(&self, files: &[&Path], limits: Limits) -> (FilesQueue, Vec<FileReport>) {
@@ -199,7 +199,7 @@ async fn a_receipt_in_the_middle_settles_the_files_before_it() {
 async fn without_a_directory_nothing_is_remembered() {
     let place = Place::new();
     let file = place.write("a", lines(0..9));
-    let settings = FilesSettings { memory: None, ..place.settings(&[&file]) };
+    let settings = FilesSettings { state_directory: None, ..place.settings(&[&file]) };
     for _ in 0..2 {
         let (mut queue, _) = open(&settings, NOW).unwrap();
         let all = rest(&mut queue).await;
@@ -555,29 +555,29 @@ fn nothing_is_imported_when_one_of_the_files_cannot_be() {
         let error = open(&place.settings(&[&good, bad]), NOW).err().unwrap().to_string();
         assert!(error.contains(expected) && error.contains(&*bad.to_string_lossy()), "{error}");
     }
-    let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
-    assert_eq!(remembered(&memory), []);
+    let state = ImportState::open(&place.0.path().join("state")).unwrap();
+    assert_eq!(remembered(&state), []);
 }
 
 /// All records.
-fn remembered(memory: &ImportMemory) -> Vec<FileRecord> {
+fn remembered(state: &ImportState) -> Vec<FileRecord> {
     let read = |records: Option<&mut RecordTable<'_>>| {
         let records = records.unwrap();
         Ok((0..records.next()).filter_map(|id| records.get(id).unwrap()).collect())
     };
-    memory.plan(read, |_| false).unwrap()
+    state.plan(read, |_| false).unwrap()
 }
 
 #[test]
-fn a_memory_that_cannot_be_used_stops_the_import() {
+fn a_state_that_cannot_be_used_stops_the_import() {
     let place = Place::new();
     let good = place.write("good", lines(0..9));
-    place.write("memory/imports.json", "{}");
+    place.write("state/imports.json", "{}");
     assert!(matches!(open(&place.settings(&[&good]), NOW), Err(ImportError::State { .. })));
-    let settings = FilesSettings { memory: Some(good.clone()), ..place.settings(&[&good]) };
+    let settings = FilesSettings { state_directory: Some(good.clone()), ..place.settings(&[&good]) };
     assert!(matches!(open(&settings, NOW), Err(ImportError::State { .. })));
-    fs::remove_file(place.0.path().join("memory/imports.json")).unwrap();
-    fs::create_dir(place.0.path().join("memory/imports.json.new")).unwrap();
+    fs::remove_file(place.0.path().join("state/imports.json")).unwrap();
+    fs::create_dir(place.0.path().join("state/imports.json.new")).unwrap();
     let error = open(&place.settings(&[&good]), NOW).err().unwrap().to_string();
     assert!(error.contains("imports-v3.redb") && error.contains("Check the disk"), "{error}");
     let limits = Limits { files_max: 0, ..LIMITS };
@@ -604,7 +604,7 @@ async fn a_pipe_is_read_as_it_is_written_and_not_remembered() {
     assert!(rest(&mut queue).await.is_empty());
     assert_eq!(queue.progress().bytes_total(), None);
     drop(queue);
-    assert_eq!(remembered(&ImportMemory::open(&place.0.path().join("memory")).unwrap()), []);
+    assert_eq!(remembered(&ImportState::open(&place.0.path().join("state")).unwrap()), []);
 }
 
 #[tokio::test]
@@ -685,12 +685,12 @@ async fn an_acknowledgement_that_cannot_be_made_durable_is_an_error_until_it_can
     let file = place.write("a", lines(0..9));
     let (mut queue, _) = place.open(&[&file], LIMITS);
     let all = rest(&mut queue).await;
-    let [memory, away] = ["memory", "away"].map(|name| place.0.path().join(name));
-    fs::rename(&memory, &away).unwrap();
+    let [state, away] = ["state", "away"].map(|name| place.0.path().join(name));
+    fs::rename(&state, &away).unwrap();
     for _ in 0..2 {
         assert!(queue.acknowledge(all[0].receipt).await.unwrap_err().to_string().contains("cannot write"));
     }
-    fs::rename(&away, &memory).unwrap();
+    fs::rename(&away, &state).unwrap();
     queue.acknowledge(all[0].receipt).await.unwrap();
     drop(queue);
     let (_, reports) = place.open(&[&file], LIMITS);
@@ -919,24 +919,24 @@ async fn a_file_that_says_it_was_not_touched_is_not_read_as_a_whole() {
     queue.acknowledge(all[0].receipt).await.unwrap();
     // With a wrong hash it is the same only if its content is not read.
     drop(queue);
-    let memory = ImportMemory::open(settings.memory.as_deref().unwrap()).unwrap();
-    let mut record = remembered(&memory).remove(0);
+    let state = ImportState::open(settings.state_directory.as_deref().unwrap()).unwrap();
+    let mut record = remembered(&state).remove(0);
     record.mark.fingerprint.whole.as_mut().unwrap().hash ^= 1;
-    memory.settle(&[(0, record)]).unwrap();
-    drop(memory);
+    state.settle(&[(0, record)]).unwrap();
+    drop(state);
     assert!(matches!(pass()[..], [FileReport::Counted { .. }]));
     File::options().write(true).open(&file).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     assert!(matches!(pass()[..], [FileReport::Changed { .. }]));
 }
 
-/// As the first version of the memory was written.
+/// As the first version of the state was written.
 fn write_old(place: &Place, path: &Path, content: &str) {
     let sum = crc32fast::hash(content.as_bytes());
     let (path, bytes) = (path.to_str().unwrap(), content.len());
     let print = json!({ "end": bytes, "head": sum, "tail": sum });
     let file = json!({ "layout": "lines", "position": bytes, "finished": true, "fingerprint": print, "settled_at": 5 });
     let state = json!({ "version": 1, "files": { path: file } });
-    place.write("memory/imports.json", state.to_string());
+    place.write("state/imports.json", state.to_string());
 }
 
 #[tokio::test]
@@ -948,7 +948,7 @@ async fn what_an_earlier_version_remembered_is_passed_and_proved_from_then_on() 
     fs::rename(&a, &b).unwrap();
     assert!(matches!(import(&place, &[&b]).await.1[..], [FileReport::Renamed { settled_at: 5, .. }]));
     // Where the file was moved before, nothing is proved; that is told.
-    fs::remove_dir_all(place.0.path().join("memory")).unwrap();
+    fs::remove_dir_all(place.0.path().join("state")).unwrap();
     write_old(&place, &a, &lines(0..100));
     let (text, reports) = import(&place, &[&b]).await;
     assert_eq!((text, reports), (lines(0..100), vec![FileReport::Alike { path: b, of: a, settled_at: 5 }]));
@@ -1151,8 +1151,8 @@ async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_docume
             let layout = crate::content::FileLayout::Lines;
             let mark = Mark { layout, position: 100, finished: true, container: 0, fingerprint };
             let path = before.to_str().unwrap().to_owned();
-            let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
-            memory.settle(&[(0, FileRecord { path, mark, changed: None, settled_at: 5 })]).unwrap();
+            let state = ImportState::open(&place.0.path().join("state")).unwrap();
+            state.settle(&[(0, FileRecord { path, mark, changed: None, settled_at: 5 })]).unwrap();
         };
         remember();
         let (of, other) = (before.clone(), place.write("b", &whole));
@@ -1160,15 +1160,15 @@ async fn what_was_read_as_lines_and_held_no_event_stands_for_nothing_of_a_docume
         let (events, reports, problem) = import_what_can_be(&place.settings(&[&other])).await;
         assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&other)], None));
         // Under its own name nothing is left of it but what is true.
-        fs::remove_dir_all(place.0.path().join("memory")).unwrap();
+        fs::remove_dir_all(place.0.path().join("state")).unwrap();
         remember();
         place.write("a", &whole);
         let (events, reports, problem) = import_what_can_be(&place.settings(&[&before])).await;
         assert_eq!((events, reports, problem), (sends(0..30), vec![grown(&before)], None));
         let (text, reports) = import(&place, &[&before]).await;
         assert!(text.is_empty() && matches!(reports[..], [FileReport::Counted { .. }]), "{reports:?}");
-        let memory = ImportMemory::open(&place.0.path().join("memory")).unwrap();
-        assert_eq!(remembered(&memory).len(), 1);
+        let state = ImportState::open(&place.0.path().join("state")).unwrap();
+        assert_eq!(remembered(&state).len(), 1);
     }
 }
 

@@ -127,7 +127,7 @@ pub(super) struct Bucket {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The prefix that is listed.
     pub(super) prefix: ObjectPath,
-    /// The URL as it was given, without a slash at its end: the source's name in the memory.
+    /// The URL as it was given, without a slash at its end: the source's name in the state.
     pub(super) url: Arc<str>,
     pub(super) app_group_id: Option<Box<str>>,
     /// The name of the bucket, if it is S3's.

@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use twox_hash::XxHash3_128;
 
+use super::bucket_state::ContentHash;
 use super::health::BucketHealth;
-use super::memory::ContentHash;
 
 /// How many pieces of a body wait to be read.
 const PIECES_MAX: usize = 8;

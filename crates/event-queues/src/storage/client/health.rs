@@ -24,8 +24,8 @@ pub(super) struct BucketHealth {
     pub(super) counted: AtomicU64,
     pub(super) left_out: AtomicU64,
     pub(super) bytes_read: AtomicU64,
-    /// Why the memory failed: further sends might not be acknowledged.
-    memory_failure: OnceLock<String>,
+    /// Why the state failed: further sends might not be acknowledged.
+    state_failure: OnceLock<String>,
 }
 
 /// By source: what is in the way, while that lasts.
@@ -102,13 +102,13 @@ impl BucketHealth {
         Self { listing: Troubles::of(sources), reading: Troubles::of(sources), ..Self::default() }
     }
 
-    /// Notes why the memory failed. Returns why it did first.
+    /// Notes why the state failed. Returns why it did first.
     pub(super) fn fail(&self, problem: String) -> String {
-        self.memory_failure.get_or_init(|| problem).clone()
+        self.state_failure.get_or_init(|| problem).clone()
     }
 
-    pub(super) fn memory_failure(&self) -> Option<&String> {
-        self.memory_failure.get()
+    pub(super) fn state_failure(&self) -> Option<&String> {
+        self.state_failure.get()
     }
 
     /// Notes that an object of a source can't be read for now. Returns whether that is news.

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::bucket_state::ObjectRecord;
 use super::layout::PathHour;
-use super::memory::ObjectRecord;
 
 /// How many objects of a source that can't be read for now are kept, to be tried again.
 pub(super) const TROUBLED_MAX: usize = 256;
@@ -337,7 +337,7 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::content::{FileLayout, ReadPlace};
-    use crate::storage::client::memory::ObjectStanding;
+    use crate::storage::client::bucket_state::ObjectStanding;
 
     const LONG: Duration = Duration::from_hours(1);
 

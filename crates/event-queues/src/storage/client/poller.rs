@@ -25,9 +25,9 @@ use tokio::time::Instant;
 
 use self::descent::{Descent, Hours, LevelKind, Listed};
 use super::bucket::{Bucket, advice};
+use super::bucket_state::{BucketState, ObjectStanding, SourceRecord, StateError, StateThread, version};
 use super::health::BucketHealth;
 use super::layout::{HourForm, PathHour, PathPart, is_hidden};
-use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectStanding, SourceRecord, version};
 use super::notifications::Notifications;
 use super::pending::{Disposition, Found, HandedOut, TROUBLED_MAX, backoff};
 use super::reader::{FoundObject, ObjectInput};
@@ -53,8 +53,8 @@ enum Trouble {
 pub(super) enum Over {
     /// The receiver is gone: the process is about to end.
     Closed,
-    /// The memory can't be used any more.
-    Memory(MemoryError),
+    /// The state can't be used any more.
+    State(StateError),
 }
 
 impl From<Error> for Trouble {
@@ -63,17 +63,17 @@ impl From<Error> for Trouble {
     }
 }
 
-impl From<MemoryError> for Trouble {
-    fn from(error: MemoryError) -> Self {
-        Self::Over(Over::Memory(error))
+impl From<StateError> for Trouble {
+    fn from(error: StateError) -> Self {
+        Self::Over(Over::State(error))
     }
 }
 
 pub(super) struct BucketPoller {
     pub(super) buckets: Arc<[Bucket]>,
     pub(super) settings: StorageSettings,
-    pub(super) memory: ObjectMemory,
-    pub(super) memory_thread: MemoryThread,
+    pub(super) state: BucketState,
+    pub(super) state_thread: StateThread,
     pub(super) health: Arc<BucketHealth>,
     pub(super) found: mpsc::Sender<ObjectInput>,
     pub(super) now: Now,
@@ -128,13 +128,13 @@ struct Round {
 }
 
 impl BucketPoller {
-    /// Lists until the receiver is gone, or `once`. It ends with the memory, too: once that has failed it refuses everything
+    /// Lists until the receiver is gone, or `once`. It ends with the state, too: once that has failed it refuses everything
     /// until it is opened anew, which the next start does.
     pub(super) async fn run(mut self, once: bool) {
         let last = match self.find(once).await {
             Ok(last) => last,
             Err(Over::Closed) => return,
-            Err(Over::Memory(error)) => ObjectInput::Failed(self.health.fail(error.to_string())),
+            Err(Over::State(error)) => ObjectInput::Failed(self.health.fail(error.to_string())),
         };
         // The receiver is gone only when the process is about to end.
         let _nobody = self.found.send(last).await;
@@ -358,7 +358,7 @@ impl BucketPoller {
         }
         self.health.found(modified);
         let version = version(&meta);
-        let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
+        let known = self.state.object(&bucket.url, meta.location.as_ref())?;
         if let Some(known) = known.filter(|known| known.is_done(&version)) {
             round.passed += u64::from(known.standing == ObjectStanding::Passed);
             self.health.done(modified);
@@ -380,7 +380,7 @@ impl BucketPoller {
             }
         };
         // It may have been settled since the look-up.
-        let known = self.memory.object(&bucket.url, meta.location.as_ref())?;
+        let known = self.state.object(&bucket.url, meta.location.as_ref())?;
         if known.as_ref().is_some_and(|known| known.is_done(&version)) {
             self.health.pending.end(&key);
             return Ok(());

@@ -1,4 +1,4 @@
-//! The queue: hands chunks to the pipeline, and writes settled objects to the memory.
+//! The queue: hands chunks to the pipeline, and writes settled objects to the state.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::bucket::{Bucket, StorageSetupError, ensure_apart};
+use super::bucket_state::{BucketState, ObjectRecord, ObjectStanding, Settled, StateError, StateThread};
 use super::health::{BucketHealth, StorageWatch};
-use super::memory::{MemoryError, MemoryThread, ObjectMemory, ObjectRecord, ObjectStanding, Settled};
 use super::notifications::Notifications;
 use super::poller::{BucketPoller, FOUND_MAX, SourceState};
 use super::reader::{self, ObjectChunk, ObjectOutput, ObjectReader, ReadObject};
 use crate::content::Cut;
-use crate::memory::MemoryWriter;
+use crate::state_file::StateWriter;
 use crate::storage::{Now, StorageRun, StorageSettings};
 use crate::{Delivery, Queue, QueueError, Receipt, Source};
 
@@ -31,9 +31,9 @@ pub enum StorageOpenError {
     /// The configuration makes no store.
     #[error(transparent)]
     Setup(#[from] StorageSetupError),
-    /// The memory can't be used.
+    /// The state can't be used.
     #[error(transparent)]
-    Memory(#[from] MemoryError),
+    State(#[from] StateError),
     /// The system gives no thread.
     #[error("cannot start a thread that reads buckets: {0}; raise the limit of processes and threads")]
     Thread(io::Error),
@@ -60,7 +60,7 @@ fn buckets(settings: &StorageSettings) -> Result<Arc<[Bucket]>, StorageSetupErro
     Ok(buckets)
 }
 
-/// Opens the memory, and begins to list and read; must be called within a tokio runtime. Following waits for a bucket that
+/// Opens the state, and begins to list and read; must be called within a tokio runtime. Following waits for a bucket that
 /// is away; read once, the queue ends with the objects of the first listing. `now` is the present time: an hour in a path
 /// that lies days ahead of it is a mistake.
 ///
@@ -74,9 +74,9 @@ pub fn open(
     let buckets = buckets(&settings)?;
     // A single run lists everything.
     let notifications = if run == StorageRun::Follow { notifications(&settings)? } else { None };
-    let memory = ObjectMemory::open(&settings.state_directory)?;
+    let state = BucketState::open(&settings.state_directory)?;
     if run == StorageRun::Again {
-        buckets.iter().try_for_each(|bucket| memory.forget(&bucket.url))?;
+        buckets.iter().try_for_each(|bucket| state.forget(&bucket.url))?;
     }
     let health = Arc::new(BucketHealth::new(buckets.len()));
     let (found, finding) = mpsc::channel(FOUND_MAX);
@@ -88,16 +88,16 @@ pub fn open(
         ends: run != StorageRun::Follow,
     };
     let handed = reader::start(reader, finding).map_err(StorageOpenError::Thread)?;
-    let written = memory.clone();
+    let written = state.clone();
     let write = move |settled: &[Settled]| written.settle(settled).map_err(|error| error.to_string());
-    let writer = MemoryWriter::start("storage-memory", write).map_err(StorageOpenError::Thread)?;
-    let memory_thread = MemoryThread::start(memory.clone()).map_err(StorageOpenError::Thread)?;
+    let writer = StateWriter::start("storage-state", write).map_err(StorageOpenError::Thread)?;
+    let state_thread = StateThread::start(state.clone()).map_err(StorageOpenError::Thread)?;
     let states = buckets.iter().map(|_| SourceState::default()).collect();
     let poller = BucketPoller {
         buckets: Arc::clone(&buckets),
         settings,
-        memory,
-        memory_thread,
+        state,
+        state_thread,
         health: Arc::clone(&health),
         found,
         now,
@@ -148,7 +148,7 @@ pub struct StorageQueue {
     writing: usize,
     /// The deadline for writing records without a delivery.
     due: Option<Instant>,
-    writer: MemoryWriter<Settled>,
+    writer: StateWriter<Settled>,
     health: Arc<BucketHealth>,
     ended: Option<Result<(), String>>,
     /// It ends with the queue.
@@ -278,6 +278,6 @@ impl Queue for StorageQueue {
     }
 
     fn ensure_acknowledgeable(&self) -> Result<(), QueueError> {
-        self.health.memory_failure().map_or(Ok(()), |problem| Err(QueueError(problem.clone())))
+        self.health.state_failure().map_or(Ok(()), |problem| Err(QueueError(problem.clone())))
     }
 }

@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 
 use self::outbox::ObjectOutbox;
 use super::bucket::{Bucket, advice};
+use super::bucket_state::{ContentHash, ObjectRecord, ObjectStanding};
 use super::download::{self, Account, Download};
 use super::health::BucketHealth;
-use super::memory::{ContentHash, ObjectRecord, ObjectStanding};
 use super::pending::ObjectKey;
 use crate::Origin;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};

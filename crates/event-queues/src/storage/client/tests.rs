@@ -127,12 +127,12 @@ async fn what_is_not_settled_comes_again() {
 /// The lister may hold what is remembered for a moment longer than the queue.
 async fn wait_until_free(place: &Place) {
     for _ in 0..500 {
-        if super::memory::ObjectMemory::open(&place.root.path().join("state")).is_ok() {
+        if super::bucket_state::BucketState::open(&place.root.path().join("state")).is_ok() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the memory is still in use");
+    panic!("the state is still in use");
 }
 
 #[tokio::test]
@@ -210,11 +210,11 @@ async fn hours_that_are_over_are_not_listed_again_and_forgotten() {
     // What names no hour has none that could be over, whatever its name sorts before.
     place.write("Anything/0001", &event(5));
     assert_eq!(place.count().await, [event(5)]);
-    let memory = super::memory::ObjectMemory::open(&place.root.path().join("state")).unwrap();
+    let state = super::bucket_state::BucketState::open(&place.root.path().join("state")).unwrap();
     let url = place.settings(StorageStart::Now).sources[0].url.clone();
     let of = |path: &str| {
         let path = place.root.path().join("bucket").join(path);
-        memory.object(&url, path.to_str().unwrap().trim_start_matches('/')).unwrap()
+        state.object(&url, path.to_str().unwrap().trim_start_matches('/')).unwrap()
     };
     assert!(of(&format!("{HOUR}/a")).is_none());
     assert!(of("event_type=users.messages.email.Send/date=2026-11-27-14/b").is_some());

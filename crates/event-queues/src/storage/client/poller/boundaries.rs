@@ -9,16 +9,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::super::layout::{HourForm, PathHour};
-use super::super::memory::{
-    MemoryError, Moment, Need, ObjectMemory, ObjectRecord, ObjectStanding, Settled, SourceRecord, version,
+use super::super::bucket_state::{
+    BucketState, Moment, Need, ObjectRecord, ObjectStanding, Settled, SourceRecord, StateError, version,
 };
+use super::super::layout::{HourForm, PathHour};
 use super::descent::Descent;
 use super::{BucketPoller, Over, Round, Trouble};
 use crate::event_type::event_type_of_path;
 use crate::storage::StorageStart;
 
-/// How many objects from before the first start are written to the memory at once.
+/// How many objects from before the first start are written to the state at once.
 const PASSED_AT_ONCE: usize = 10_000;
 
 /// What a source that was read before is read for from now on, too.
@@ -28,13 +28,13 @@ struct Added {
 }
 
 impl BucketPoller {
-    /// Writes to the memory on another thread: a disk may take long for a commit, and this thread has more to do.
+    /// Writes to the state on another thread: a disk may take long for a commit, and this thread has more to do.
     pub(super) async fn commit<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
+        write: impl FnOnce(&BucketState) -> Result<T, StateError> + Send + 'static,
     ) -> Result<T, Trouble> {
         // Its thread is gone only when the process is about to end.
-        Ok(self.memory_thread.write(write).await.ok_or(Trouble::Over(Over::Closed))??)
+        Ok(self.state_thread.write(write).await.ok_or(Trouble::Over(Over::Closed))??)
     }
 
     /// The record of a source; before its first reading, its beginning is decided, and so is that of new event types.
@@ -43,8 +43,8 @@ impl BucketPoller {
             return Ok(record.clone());
         }
         let url = Arc::clone(&self.buckets[source].url);
-        let counted = self.memory.event_types(&url)?;
-        let record = if let Some(record) = self.memory.source(&url)? {
+        let counted = self.state.event_types(&url)?;
+        let record = if let Some(record) = self.state.source(&url)? {
             let known = counted.as_ref().unwrap_or(&self.settings.event_types);
             let event_types: BTreeSet<_> = self.settings.event_types.difference(known).cloned().collect();
             if self.settings.start == StorageStart::Now && !event_types.is_empty() {
@@ -60,15 +60,15 @@ impl BucketPoller {
                 StorageStart::Now => self.pass_what_is_there(source, None).await?,
             };
             let (url, written) = (Arc::clone(&url), record.clone());
-            self.commit(move |memory| memory.set_source(&url, &written)).await?;
+            self.commit(move |state| state.set_source(&url, &written)).await?;
             let url = &*self.buckets[source].url;
             tracing::info!(url, start = ?self.settings.start, "a bucket is read for the first time");
             record
         };
-        // Another run of the same memory, an import for one, may count fewer types, and says nothing of what this one reads.
+        // Another run of the same state, an import for one, may count fewer types, and says nothing of what this one reads.
         if self.settings.start == StorageStart::Now && counted.as_ref() != Some(&self.settings.event_types) {
             let event_types = self.settings.event_types.clone();
-            self.commit(move |memory| memory.set_event_types(&url, &event_types)).await?;
+            self.commit(move |state| state.set_event_types(&url, &event_types)).await?;
         }
         self.states[source].record = Some(record.clone());
         Ok(record)
@@ -130,7 +130,7 @@ impl BucketPoller {
                 let event_type = event_type_of_path(std::path::Path::new(path.as_ref()));
                 let is_of_added = event_type.is_some_and(|event_type| event_types.contains(&event_type));
                 // It may have been counted when its type was counted earlier.
-                if !is_of_added || self.memory.object(url, path.as_ref())?.is_some() {
+                if !is_of_added || self.state.object(url, path.as_ref())?.is_some() {
                     continue;
                 }
             }
@@ -139,7 +139,7 @@ impl BucketPoller {
             passed.push((Arc::clone(url), path.to_string(), record));
         }
         let count = passed.len();
-        self.commit(move |memory| memory.settle(&passed)).await?;
+        self.commit(move |state| state.settle(&passed)).await?;
         Ok(count)
     }
 
@@ -177,7 +177,7 @@ impl BucketPoller {
         };
         let moment = Moment { now: (self.now)(), absence_max: lateness };
         let (url, written) = (Arc::clone(&self.buckets[source].url), closed.clone());
-        let forgotten = self.commit(move |memory| memory.close(&url, &written, moment, need)).await?;
+        let forgotten = self.commit(move |state| state.close(&url, &written, moment, need)).await?;
         if forgotten > 0 {
             tracing::debug!(
                 url = &*self.buckets[source].url,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use self::server::Server;
 use super::*;
-use crate::storage::client::memory::ObjectRecord;
+use crate::storage::client::bucket_state::ObjectRecord;
 use crate::storage::{StorageSource, StorageStart};
 
 const SEND: &str = "event_type=users.messages.email.Send";
@@ -53,11 +53,11 @@ impl Place {
         let settings = settings(&server, root.path(), &[url], start);
         let bucket = Bucket::new(&settings.sources[0], &settings.options).unwrap();
         let (sender, found) = mpsc::channel(100_000);
-        let memory = ObjectMemory::open(root.path()).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
         let poller = BucketPoller {
             buckets: [bucket].into(),
-            memory_thread: MemoryThread::start(memory.clone()).unwrap(),
-            memory,
+            state_thread: StateThread::start(state.clone()).unwrap(),
+            state,
             settings,
             health: Arc::new(BucketHealth::new(1)),
             found: sender,
@@ -100,7 +100,7 @@ impl Place {
             let (path, standing) = (meta.location.to_string(), ObjectStanding::Counted);
             self.poller.health.pending.end(&(0, path.clone()));
             let record = ObjectRecord { version, standing, place: None, print: None };
-            self.poller.memory.settle(&[(Arc::clone(&url), path.clone(), record)]).unwrap();
+            self.poller.state.settle(&[(Arc::clone(&url), path.clone(), record)]).unwrap();
             found.push(path);
         }
         found.sort();
@@ -320,7 +320,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
         }
         if is_settled {
             let settled = (Arc::clone(&place.poller.buckets[0].url), bad.clone(), record("1"));
-            place.poller.memory.settle(&[settled]).unwrap();
+            place.poller.state.settle(&[settled]).unwrap();
         }
         place.look_at_all().await;
         assert_eq!(watch.counts().objects_left_out, u64::from(is_settled));
@@ -328,7 +328,7 @@ async fn an_object_that_alone_can_not_be_read_keeps_no_hour_open_beyond_the_late
         let expected = if is_settled { "date=2026-11-25-10" } else { "date=2026-11-25-08" };
         assert_eq!(done_before(&place), hour(expected));
     }
-    assert_eq!(place.poller.memory.object("s3://b", &bad).unwrap(), None, "its hour is over");
+    assert_eq!(place.poller.state.object("s3://b", &bad).unwrap(), None, "its hour is over");
 }
 
 /// An older hour keeps its own open, and nothing of it is read and left out again.
@@ -423,14 +423,14 @@ async fn an_import_of_fewer_types_does_not_make_the_others_new() {
     let mut place = Place::new("s3://b", StorageStart::Now);
     place.poller.settings.event_types.insert("users.messages.sms.Send".into());
     assert_eq!(place.list().await, [""; 0]);
-    let known = place.poller.memory.event_types("s3://b").unwrap().unwrap();
+    let known = place.poller.state.event_types("s3://b").unwrap().unwrap();
     assert_eq!(known.len(), 2);
     let one: BTreeSet<Box<str>> = known.iter().take(1).cloned().collect();
     place.poller.settings.start = StorageStart::Beginning;
     place.poller.settings.event_types = one;
     place.poller.states[0] = SourceState::default();
     assert_eq!(place.list().await, [""; 0]);
-    assert_eq!(place.poller.memory.event_types("s3://b").unwrap(), Some(known));
+    assert_eq!(place.poller.state.event_types("s3://b").unwrap(), Some(known));
 }
 
 #[tokio::test]
@@ -440,9 +440,9 @@ async fn a_disk_that_is_slow_with_a_commit_holds_up_nothing_else() {
     place.put(&[format!("{SEND}/date=2026-11-27-10/a")]);
     for _ in 0..2 {
         place.poller.states[0].swept = None;
-        let (memory, (begun, has_begun)) = (place.poller.memory.clone(), std::sync::mpsc::sync_channel(1));
+        let (state, (begun, has_begun)) = (place.poller.state.clone(), std::sync::mpsc::sync_channel(1));
         let slow = std::thread::spawn(move || {
-            memory.hold(|| {
+            state.hold(|| {
                 begun.send(()).unwrap();
                 std::thread::sleep(SLOW);
             });

@@ -7,7 +7,7 @@ use std::time::Instant;
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt as _};
 
-use super::super::memory::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
+use super::super::bucket_state::{ObjectRecord, ObjectStanding, Settled, SourceRecord};
 use super::super::pending::{HandedOut, ObjectKey};
 use super::{BucketPoller, Round, Trouble};
 
@@ -50,7 +50,7 @@ impl BucketPoller {
         let url = Arc::clone(&self.buckets[source].url);
         let (mut keys, mut records): (Vec<ObjectKey>, Vec<Settled>) = (Vec::new(), Vec::new());
         for (key, version, HandedOut(handed)) in self.health.pending.failed_before(source, over) {
-            let known = self.memory.object(&url, &key.1)?;
+            let known = self.state.object(&url, &key.1)?;
             // What was handed out of it settles first.
             let is_settled =
                 handed.is_none_or(|handed| known.as_ref().is_some_and(|known| known.is_as_far_as(&handed)));
@@ -66,7 +66,7 @@ impl BucketPoller {
         if keys.is_empty() {
             return Ok(());
         }
-        self.commit(move |memory| memory.settle(&records)).await?;
+        self.commit(move |state| state.settle(&records)).await?;
         for key in keys {
             self.health.pending.end(&key);
             self.health.left_out.fetch_add(1, Ordering::Relaxed);

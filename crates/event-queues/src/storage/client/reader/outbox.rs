@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::super::memory::ObjectRecord;
+use super::super::bucket_state::ObjectRecord;
 use super::{Closed, ObjectChunk, ObjectOutput, ReadObject};
 use crate::content::{ReadPlace, Stop};
 

@@ -1,6 +1,6 @@
-//! The memory of imported files and of buckets' objects: the records of a [file](redb_file), and the thread that writes them.
+//! The state of imported files and of buckets' objects: the records of a [file](redb_file), and the thread that writes them.
 //!
-//! Each write is one commit, however large the memory is. redb verifies nothing that is read after the file was opened; for
+//! Each write is one commit, however large the state is. redb verifies nothing that is read after the file was opened; for
 //! that each record has a checksum of its own, with its key in it.
 
 use std::io;
@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 /// Cache for pages of the file; next to none in tests, so that reads come from the disk.
 pub(crate) const CACHE_BYTES: usize = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 
-/// A kind of memory: its file, and the advice in its messages.
+/// A kind of state: its file, and the advice in its messages.
 #[derive(Debug)]
-pub(crate) struct MemoryKind {
+pub(crate) struct StateFileKind {
     /// The file.
     pub(crate) file: RedbKind,
     /// The advice where another process has it.
@@ -31,7 +31,7 @@ pub(crate) struct MemoryKind {
     pub(crate) damaged: &'static str,
 }
 
-impl MemoryKind {
+impl StateFileKind {
     /// The path and the message for a fault of the file at `path`.
     pub(crate) fn message(&self, path: &Path, fault: FileFault) -> (PathBuf, String) {
         let format = self.file.format;
@@ -79,7 +79,7 @@ fn ended<'k>(key: &[&'k [u8]]) -> Vec<&'k [u8]> {
 
 /// The thread that writes settled records. It is started early, so that nothing fails half-way because the system has no
 /// thread left.
-pub(crate) struct MemoryWriter<T> {
+pub(crate) struct StateWriter<T> {
     /// None once it ends.
     orders: Option<SyncSender<Vec<T>>>,
     written: mpsc::Receiver<Result<(), String>>,
@@ -87,7 +87,7 @@ pub(crate) struct MemoryWriter<T> {
     thread: Option<JoinHandle<()>>,
 }
 
-impl<T: Send + 'static> MemoryWriter<T> {
+impl<T: Send + 'static> StateWriter<T> {
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn start(
@@ -123,11 +123,11 @@ impl<T: Send + 'static> MemoryWriter<T> {
         }
         let written = self.written.recv().await;
         self.is_writing = false;
-        written.unwrap_or_else(|| Err("the thread that writes the memory ended unexpectedly".to_owned()))
+        written.unwrap_or_else(|| Err("the thread that writes the state ended unexpectedly".to_owned()))
     }
 }
 
-impl<T> Drop for MemoryWriter<T> {
+impl<T> Drop for StateWriter<T> {
     /// The file is closed behind it, and free for the next process; a write in progress is not waited for.
     fn drop(&mut self) {
         self.orders = None;
@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    const KIND: MemoryKind = MemoryKind {
+    const KIND: StateFileKind = StateFileKind {
         file: RedbKind { name: "things", format: 2, cache_bytes: CACHE_BYTES },
         locked: "wait",
         newer: "upgrade",
@@ -211,7 +211,7 @@ mod tests {
                 if is_bad { Err("nine".to_owned()) } else { Ok(()) }
             })
         };
-        let mut writer = MemoryWriter::start("test", write).unwrap();
+        let mut writer = StateWriter::start("test", write).unwrap();
         writer.wait().await.unwrap();
         for (keys, result) in [(vec![1, 2], Ok(())), (vec![9], Err("nine".to_owned())), (vec![3], Ok(()))] {
             writer.begin(keys);
@@ -223,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_writer_that_is_gone_is_an_error() {
-        let mut writer = MemoryWriter::start("test", |_: &[u64]| panic!("it is a test")).unwrap();
+        let mut writer = StateWriter::start("test", |_: &[u64]| panic!("it is a test")).unwrap();
         for _ in 0..2 {
             writer.begin(vec![1]);
             assert!(writer.wait().await.unwrap_err().contains("ended unexpectedly"));

@@ -1,6 +1,6 @@
 //! What it costs that files are remembered: disk, start, look-up, settlement and memory, however many there are.
 //!
-//! `cargo test --release --all-features --test process import_memory -- --ignored --nocapture` prints a table; without
+//! `cargo test --release --all-features --test process import_state -- --ignored --nocapture` prints a table; without
 //! `--release` it is the test build's. It takes a minute and 0.6 GB of disk. Nothing here judges but what is promised.
 
 use std::fs;
@@ -49,8 +49,9 @@ fn new_file(directory: &Path, number: u64) -> PathBuf {
 }
 
 /// Imports files, and acknowledges each by itself: how long the start took, and an acknowledgement.
-async fn import(memory: &Path, files: &[PathBuf]) -> (Duration, Duration) {
-    let settings = FilesSettings { files: files.to_vec(), memory: Some(memory.to_owned()), again: false };
+async fn import(state: &Path, files: &[PathBuf]) -> (Duration, Duration) {
+    let settings =
+        FilesSettings { files: files.to_vec(), state_directory: Some(state.to_owned()), again: false };
     let started = Instant::now();
     let (mut queue, _) = files::open(&settings, support::unix_now()).unwrap();
     let start = started.elapsed();

@@ -1,5 +1,5 @@
-//! The memory of objects, in one [file](redb_file): which are done, and how far the settled flushes have come in the
-//! others. A settlement is one commit, however large the memory is.
+//! The state of objects, in one [file](redb_file): which are done, and how far the settled flushes have come in the
+//! others. A settlement is one commit, however large the state is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::content::ReadPlace;
-use crate::memory::{CACHE_BYTES, MemoryKind, pack, unpack};
+use crate::state_file::{CACHE_BYTES, StateFileKind, pack, unpack};
 use redb_file::{FileFault, RedbFile, RedbKind};
 
-const KIND: MemoryKind = MemoryKind {
+const KIND: StateFileKind = StateFileKind {
     file: RedbKind { name: "objects", format: 1, cache_bytes: CACHE_BYTES },
     locked: "give each forwarder a queue.storage.state_directory of its own, and a prefix of its own",
     newer: "Run the newer version, or move the file away",
@@ -36,10 +36,10 @@ const EVENT_TYPES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("even
 /// By source and path: since when an object is not there any more, in Unix seconds. As the one before.
 const ABSENT: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("absent");
 
-/// Why the memory can't be used.
+/// Why the state can't be used.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}, which remembers what was read of the buckets: {problem}", path = path.display())]
-pub struct MemoryError {
+pub struct StateError {
     /// The path of the file, or of its directory.
     pub path: PathBuf,
     /// What is wrong and what to do.
@@ -59,7 +59,7 @@ pub(super) enum ObjectStanding {
     LeftOut,
 }
 
-/// The memory of one object.
+/// The state of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ObjectRecord {
     /// Changes whenever the object is written.
@@ -112,7 +112,7 @@ pub(super) struct ContentHash {
     pub(super) hash: u128,
 }
 
-/// The memory of one source.
+/// The state of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SourceRecord {
     /// Objects before this hour are done and not listed any more. Hours since 1970.
@@ -135,14 +135,14 @@ pub(super) type Settled = (Arc<str>, String, ObjectRecord);
 
 /// The open file.
 #[derive(Clone)]
-pub(super) struct ObjectMemory(Arc<RedbFile>);
+pub(super) struct BucketState(Arc<RedbFile>);
 
-impl ObjectMemory {
+impl BucketState {
     /// Opens the file of `directory`, which is verified whole, or begins one.
     ///
     /// # Errors
     /// When another process has it, when it is damaged or of a newer version, or when it can't be read and written.
-    pub(super) fn open(directory: &Path) -> Result<Self, MemoryError> {
+    pub(super) fn open(directory: &Path) -> Result<Self, StateError> {
         let opened = RedbFile::open(directory, &KIND.file).and_then(|file| {
             file.write(|write| {
                 write.open_table(OBJECTS)?;
@@ -166,7 +166,7 @@ impl ObjectMemory {
         held.unwrap();
     }
 
-    fn explained<T>(&self, done: Result<T, FileFault>) -> Result<T, MemoryError> {
+    fn explained<T>(&self, done: Result<T, FileFault>) -> Result<T, StateError> {
         done.map_err(|fault| error(self.0.path(), fault))
     }
 
@@ -174,7 +174,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn object(&self, source: &str, path: &str) -> Result<Option<ObjectRecord>, MemoryError> {
+    pub(super) fn object(&self, source: &str, path: &str) -> Result<Option<ObjectRecord>, StateError> {
         self.explained(self.0.read(|read| {
             let objects = read.open_table(OBJECTS)?;
             let packed = objects.get((source, path))?;
@@ -189,7 +189,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn source(&self, source: &str) -> Result<Option<SourceRecord>, MemoryError> {
+    pub(super) fn source(&self, source: &str) -> Result<Option<SourceRecord>, StateError> {
         self.explained(self.0.read(|read| {
             let sources = read.open_table(SOURCES)?;
             let packed = sources.get(source)?;
@@ -203,7 +203,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be read.
-    pub(super) fn event_types(&self, source: &str) -> Result<Option<BTreeSet<Box<str>>>, MemoryError> {
+    pub(super) fn event_types(&self, source: &str) -> Result<Option<BTreeSet<Box<str>>>, StateError> {
         self.explained(self.0.read(|read| {
             let types = read.open_table(EVENT_TYPES)?;
             let packed = types.get(source)?;
@@ -221,7 +221,7 @@ impl ObjectMemory {
         &self,
         source: &str,
         event_types: &BTreeSet<Box<str>>,
-    ) -> Result<(), MemoryError> {
+    ) -> Result<(), StateError> {
         self.explained(self.0.write(|write| {
             let packed = pack(&[source.as_bytes()], event_types)?;
             write.open_table(EVENT_TYPES)?.insert(source, packed.as_slice())?;
@@ -233,7 +233,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn forget(&self, source: &str) -> Result<(), MemoryError> {
+    pub(super) fn forget(&self, source: &str) -> Result<(), StateError> {
         self.close(source, &SourceRecord::default(), Moment::default(), |_| Need::Needless)?;
         self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.remove(source)?;
@@ -246,7 +246,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn settle(&self, settled: &[Settled]) -> Result<(), MemoryError> {
+    pub(super) fn settle(&self, settled: &[Settled]) -> Result<(), StateError> {
         self.explained(self.0.write(|write| {
             let mut objects = write.open_table(OBJECTS)?;
             for (source, path, record) in settled {
@@ -261,7 +261,7 @@ impl ObjectMemory {
     ///
     /// # Errors
     /// When it can't be written.
-    pub(super) fn set_source(&self, source: &str, record: &SourceRecord) -> Result<(), MemoryError> {
+    pub(super) fn set_source(&self, source: &str, record: &SourceRecord) -> Result<(), StateError> {
         self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
             Ok(((), true))
@@ -279,7 +279,7 @@ impl ObjectMemory {
         record: &SourceRecord,
         Moment { now, absence_max }: Moment,
         need: impl Fn(&str) -> Need,
-    ) -> Result<u64, MemoryError> {
+    ) -> Result<u64, StateError> {
         self.explained(self.0.write(|write| {
             write.open_table(SOURCES)?.insert(source, pack(&[source.as_bytes()], record)?.as_slice())?;
             let next = format!("{source}\0");
@@ -323,25 +323,25 @@ impl ObjectMemory {
     }
 }
 
-/// A write to the memory.
-type Write = Box<dyn FnOnce(&ObjectMemory) + Send>;
+/// A write to the state.
+type Write = Box<dyn FnOnce(&BucketState) + Send>;
 
-/// A thread that writes to the memory for those who must not wait for a disk. It is started early, so that nothing fails
+/// A thread that writes to the state for those who must not wait for a disk. It is started early, so that nothing fails
 /// half-way because the system has no thread left, and ends with its handle.
-pub(super) struct MemoryThread(SyncSender<Write>);
+pub(super) struct StateThread(SyncSender<Write>);
 
-impl MemoryThread {
+impl StateThread {
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(memory: ObjectMemory) -> io::Result<Self> {
+    pub(super) fn start(state: BucketState) -> io::Result<Self> {
         let (writes, taken) = sync_channel::<Write>(1);
         // It does not keep the file open: who drops the queue may open it again.
-        let file = Arc::downgrade(&memory.0);
-        drop(memory);
+        let file = Arc::downgrade(&state.0);
+        drop(state);
         thread::Builder::new().name("storage-source".to_owned()).spawn(move || {
             for write in taken {
                 let Some(file) = file.upgrade() else { return };
-                write(&ObjectMemory(file));
+                write(&BucketState(file));
             }
         })?;
         Ok(Self(writes))
@@ -350,12 +350,12 @@ impl MemoryThread {
     /// Writes; one at a time. `None` if the thread is gone.
     pub(super) async fn write<T: Send + 'static>(
         &self,
-        write: impl FnOnce(&ObjectMemory) -> Result<T, MemoryError> + Send + 'static,
-    ) -> Option<Result<T, MemoryError>> {
+        write: impl FnOnce(&BucketState) -> Result<T, StateError> + Send + 'static,
+    ) -> Option<Result<T, StateError>> {
         let (say, said) = oneshot::channel();
-        let write: Write = Box::new(move |memory| {
+        let write: Write = Box::new(move |state| {
             // Nobody waits for it when the process is about to end.
-            let _nobody = say.send(write(memory));
+            let _nobody = say.send(write(state));
         });
         self.0.try_send(write).ok()?;
         said.await.ok()
@@ -369,9 +369,9 @@ pub(super) struct Moment {
     pub(super) absence_max: u64,
 }
 
-fn error(path: &Path, fault: FileFault) -> MemoryError {
+fn error(path: &Path, fault: FileFault) -> StateError {
     let (path, problem) = KIND.message(path, fault);
-    MemoryError { path, problem }
+    StateError { path, problem }
 }
 
 #[cfg(test)]
@@ -419,50 +419,50 @@ mod tests {
     fn what_was_settled_is_there_after_a_start() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("made/when/missing");
-        let memory = ObjectMemory::open(&directory).unwrap();
-        memory.settle(&[settled("a"), settled("b")]).unwrap();
-        drop(memory);
-        let memory = ObjectMemory::open(&directory).unwrap();
-        assert_eq!(memory.object("s3://b", "a").unwrap(), Some(record("a")));
-        assert_eq!(memory.object("s3://b", "c").unwrap(), None);
-        assert_eq!(memory.object("s3://bb", "a").unwrap(), None);
+        let state = BucketState::open(&directory).unwrap();
+        state.settle(&[settled("a"), settled("b")]).unwrap();
+        drop(state);
+        let state = BucketState::open(&directory).unwrap();
+        assert_eq!(state.object("s3://b", "a").unwrap(), Some(record("a")));
+        assert_eq!(state.object("s3://b", "c").unwrap(), None);
+        assert_eq!(state.object("s3://bb", "a").unwrap(), None);
     }
 
     #[test]
     fn a_version_that_was_written_with_quotes_is_the_one_without() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
         let quoted = ("s3://b".into(), "a".to_owned(), record("\"0x8D\""));
-        memory.settle(&[quoted]).unwrap();
-        assert!(memory.object("s3://b", "a").unwrap().unwrap().is_done("0x8D"));
+        state.settle(&[quoted]).unwrap();
+        assert!(state.object("s3://b", "a").unwrap().unwrap().is_done("0x8D"));
         assert_eq!((unquoted("\"a\""), unquoted("a"), unquoted("\""), unquoted("")), ("a", "a", "\"", ""));
     }
 
     #[test]
     fn a_source_forgets_what_it_does_not_need_and_no_other_source_does() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
         let other = ("s3://b/x".into(), "a".to_owned(), record("a"));
-        memory.settle(&[settled("a"), settled("b"), other]).unwrap();
+        state.settle(&[settled("a"), settled("b"), other]).unwrap();
         let source = SourceRecord { done_before: Some(5), written_before: None };
-        assert_eq!(memory.source("s3://b").unwrap(), None);
+        assert_eq!(state.source("s3://b").unwrap(), None);
         let need = |path: &str| if path == "a" { Need::Needless } else { Need::Needed };
-        assert_eq!(memory.close("s3://b", &source, Moment::default(), need).unwrap(), 1);
-        assert_eq!(memory.source("s3://b").unwrap(), Some(source));
-        assert_eq!(memory.object("s3://b", "a").unwrap(), None);
-        assert!(memory.object("s3://b", "b").unwrap().is_some());
-        assert!(memory.object("s3://b/x", "a").unwrap().is_some());
+        assert_eq!(state.close("s3://b", &source, Moment::default(), need).unwrap(), 1);
+        assert_eq!(state.source("s3://b").unwrap(), Some(source));
+        assert_eq!(state.object("s3://b", "a").unwrap(), None);
+        assert!(state.object("s3://b", "b").unwrap().is_some());
+        assert!(state.object("s3://b/x", "a").unwrap().is_some());
     }
 
     #[test]
     fn an_absent_object_is_forgotten_after_a_time_without_a_break() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
-        memory.settle(&[settled("a"), settled("b")]).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
+        state.settle(&[settled("a"), settled("b")]).unwrap();
         let close = |now, is_there: bool| {
             let need = |path: &str| if path == "b" || is_there { Need::Needed } else { Need::Absent };
             let moment = Moment { now, absence_max: 10 };
-            memory.close("s3://b", &SourceRecord::default(), moment, need).unwrap()
+            state.close("s3://b", &SourceRecord::default(), moment, need).unwrap()
         };
         for (now, is_there) in
             [(100, false), (109, false), (110, true), (111, false), (120, false), (50, false)]
@@ -471,22 +471,22 @@ mod tests {
         }
         // The clock was set back.
         assert_eq!((close(59, false), close(60, false), close(61, false)), (0, 1, 0));
-        assert_eq!(memory.object("s3://b", "a").unwrap(), None);
-        assert!(memory.object("s3://b", "b").unwrap().is_some());
+        assert_eq!(state.object("s3://b", "a").unwrap(), None);
+        assert!(state.object("s3://b", "b").unwrap().is_some());
     }
 
     #[test]
     fn the_types_of_a_source_are_there_after_a_start_and_forgotten_with_it() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
-        assert_eq!(memory.event_types("s3://b").unwrap(), None);
+        let state = BucketState::open(root.path()).unwrap();
+        assert_eq!(state.event_types("s3://b").unwrap(), None);
         let types = BTreeSet::from(["a".into(), "b".into()]);
-        memory.set_event_types("s3://b", &types).unwrap();
-        drop(memory);
-        let memory = ObjectMemory::open(root.path()).unwrap();
-        assert_eq!(memory.event_types("s3://b").unwrap(), Some(types));
-        memory.forget("s3://b").unwrap();
-        assert_eq!(memory.event_types("s3://b").unwrap(), None);
+        state.set_event_types("s3://b", &types).unwrap();
+        drop(state);
+        let state = BucketState::open(root.path()).unwrap();
+        assert_eq!(state.event_types("s3://b").unwrap(), Some(types));
+        state.forget("s3://b").unwrap();
+        assert_eq!(state.event_types("s3://b").unwrap(), None);
     }
 
     /// Half a kilobyte is what the pages say. What is free in the file counts, for the disk has it.
@@ -494,7 +494,7 @@ mod tests {
     fn an_object_takes_less_than_half_a_kilobyte_on_disk_and_more_than_a_third() {
         const OBJECTS: usize = 20_000;
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
         // Paths and tags as long as those of Braze and S3.
         let head =
             "dataexport.prod-01.S3.integration.5f3e8f0a12344cde9abc0123/event_type=users.messages.email.Send";
@@ -504,8 +504,8 @@ mod tests {
                 ("s3://acme-currents/currents".into(), path, record(&format!("\"{number:032x}\"")))
             })
             .collect();
-        all.chunks(1000).for_each(|settled| memory.settle(settled).unwrap());
-        drop(memory);
+        all.chunks(1000).for_each(|settled| state.settle(settled).unwrap());
+        drop(state);
         let bytes = fs::metadata(root.path().join("objects-v1.redb")).unwrap().len();
         let each = usize::try_from(bytes).unwrap() / OBJECTS;
         assert!((1024 / 3..=1024 / 2).contains(&each), "{each} bytes for each object");
@@ -514,19 +514,19 @@ mod tests {
     #[test]
     fn a_second_process_what_is_damaged_and_a_newer_format_are_refused_with_advice() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
-        let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
+        let state = BucketState::open(root.path()).unwrap();
+        let message = BucketState::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("another process has it; give each forwarder"), "{message}");
-        drop(memory);
+        drop(state);
         let path = root.path().join("objects-v1.redb");
         let whole = fs::read(&path).unwrap();
         for length in [0, 1, whole.len() / 2] {
             fs::write(&path, &whole[..length]).unwrap();
-            let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
+            let message = BucketState::open(root.path()).err().unwrap().to_string();
             assert!(message.contains("it is damaged") && message.contains("move it away"), "{message}");
         }
         fs::write(root.path().join("objects-v2.redb"), "").unwrap();
-        let message = ObjectMemory::open(root.path()).err().unwrap().to_string();
+        let message = BucketState::open(root.path()).err().unwrap().to_string();
         assert!(message.contains("newer version, in format 2"), "{message}");
     }
 
@@ -534,10 +534,10 @@ mod tests {
     #[test]
     fn a_flipped_bit_is_told_or_harms_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let memory = ObjectMemory::open(root.path()).unwrap();
+        let state = BucketState::open(root.path()).unwrap();
         let all: Vec<_> = (0..300).map(|number| settled(&format!("path/{number:05}"))).collect();
-        memory.settle(&all).unwrap();
-        drop(memory);
+        state.settle(&all).unwrap();
+        drop(state);
         let path = root.path().join("objects-v1.redb");
         let whole = fs::read(&path).unwrap();
         let mut explained = 0;
@@ -545,7 +545,7 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x10;
             fs::write(&path, damaged).unwrap();
-            match ObjectMemory::open(root.path()) {
+            match BucketState::open(root.path()) {
                 Err(error) => {
                     explained += 1;
                     assert!(
@@ -553,9 +553,9 @@ mod tests {
                         "{error}"
                     );
                 }
-                Ok(memory) => {
+                Ok(state) => {
                     for (source, path, record) in &all {
-                        match memory.object(source, path) {
+                        match state.object(source, path) {
                             Ok(found) => assert_eq!(found.as_ref(), Some(record), "byte {at}"),
                             Err(_) => explained += 1,
                         }
