@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use braze_events::Decoded;
 use braze_events::decode::{Decoder, extract};
-use event_queues::{Datums, Framing, Origin, WriterSchema};
+use event_queues::{Datums, EventDefaults, Framing, WriterSchema};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -61,10 +61,10 @@ fn report_avro(out: &mut impl Write, events: &[String]) -> io::Result<()> {
     }
     let schema = Arc::new(WriterSchema::new(&schema.to_string()));
     let framing = Framing::Avro(Datums { schema, count: records.len() as u64 });
-    let (mut decoder, origin) = (Decoder::new(&TYPES.map(Box::from), true), Origin::default());
+    let (mut decoder, defaults) = (Decoder::new(&TYPES.map(Box::from), true), EventDefaults::default());
     let ns = fastest(|| {
         let mut sends = 0;
-        decoder.decode(&body, &framing, &origin, |decoded| {
+        decoder.decode(&body, &framing, &defaults, |decoded| {
             if let Decoded::Send(event) = black_box(&decoded) {
                 sends += usize::from(!event.id.is_empty());
             }
@@ -104,11 +104,11 @@ fn events(make: fn(&mut Chance) -> String, text: &str) -> Vec<String> {
 fn report(out: &mut impl Write, name: &str, bodies: &[String], framing: &Framing) -> io::Result<()> {
     let counted = TYPES.map(Box::from);
     let mut decoder = Decoder::new(&counted, true);
-    let origin = Origin::default();
+    let defaults = EventDefaults::default();
     let ours = fastest(|| {
         let mut sends = 0;
         for body in bodies {
-            decoder.decode(body.as_bytes(), framing, &origin, |decoded| {
+            decoder.decode(body.as_bytes(), framing, &defaults, |decoded| {
                 if let Decoded::Send(event) = black_box(&decoded) {
                     sends += usize::from(!event.id.is_empty());
                 }
@@ -152,11 +152,11 @@ fn report_extract(
         events
     });
     line(out, "  check and extract, at the push handler", bytes, extracted, &[])?;
-    let origin = Origin::default();
+    let defaults = EventDefaults::default();
     let read = fastest(|| {
         let mut events = 0;
         for extract in &extracts {
-            decoder.decode(extract, &Framing::Extract, &origin, |decoded| {
+            decoder.decode(extract, &Framing::Extract, &defaults, |decoded| {
                 events += usize::from(!matches!(black_box(decoded), Decoded::Malformed(_)));
             });
         }

@@ -30,8 +30,8 @@ mod health;
 mod intermediary;
 mod memory;
 mod offered;
-mod origin;
 mod path;
+mod query;
 mod refusal;
 mod token;
 

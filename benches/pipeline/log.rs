@@ -93,7 +93,7 @@ async fn append_all(appender: &Appender, body: &Bytes) -> Result<(), Box<dyn Err
             for _ in 0..PUSHES / APPENDERS {
                 let frame = Pushed {
                     events: EVENTS_IN_PUSH,
-                    origin: Arc::default(),
+                    defaults: Arc::default(),
                     body: body.clone(),
                     is_extract: false,
                 };

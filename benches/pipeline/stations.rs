@@ -10,7 +10,7 @@ use braze_datadog::pipeline::encode::encode;
 use braze_events::decode::Decoder;
 use braze_events::{Decoded, Field, SEND_TYPES, SendEvent};
 use datadog_points::payload::PayloadLimits;
-use event_queues::{Framing, Origin};
+use event_queues::{EventDefaults, Framing};
 use foldhash::fast::RandomState;
 use send_counts::aggregate::names::KnownNames;
 use send_counts::aggregate::prepared::PreparedSends;
@@ -79,9 +79,9 @@ fn deliveries(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn decoded(lines: &[u8], mut emit: impl FnMut(Decoded<'_>)) -> u64 {
-    let (mut decoder, origin, mut events) = (decoder(), Origin::default(), 0);
+    let (mut decoder, defaults, mut events) = (decoder(), EventDefaults::default(), 0);
     for chunk in deliveries(lines) {
-        decoder.decode(chunk, &Framing::Lines, &origin, |decoded| {
+        decoder.decode(chunk, &Framing::Lines, &defaults, |decoded| {
             events += 1;
             emit(decoded);
         });

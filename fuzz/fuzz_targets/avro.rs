@@ -11,7 +11,7 @@ use std::sync::Arc;
 use apache_avro::types::Value as Avro;
 use apache_avro::{Reader, Schema, from_avro_datum, to_avro_datum};
 use braze_events::decode::Decoder;
-use braze_events::{Datums, Field, Framing, Origin, Part, WriterSchema, container};
+use braze_events::{Datums, EventDefaults, Field, Framing, Part, WriterSchema, container};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value as Json};
 
@@ -75,9 +75,9 @@ fn decoder() -> Decoder {
 }
 
 /// What the decoder says of each element, and how many there are.
-fn read(body: &[u8], framing: &Framing, origin: &Origin) -> (Vec<String>, u64) {
+fn read(body: &[u8], framing: &Framing, defaults: &EventDefaults) -> (Vec<String>, u64) {
     let (mut said, mut count) = (Vec::new(), 0);
-    decoder().decode(body, framing, origin, |decoded| {
+    decoder().decode(body, framing, defaults, |decoded| {
         count += 1;
         if count <= COMPARED_MAX {
             said.push(format!("{decoded:?}"));
@@ -111,7 +111,7 @@ fn any_container(message: &[u8]) {
     }
     parts_say_what_they_hold(&parts);
     let framing = Framing::Parts(parts.into());
-    let (said, count) = read(&body, &framing, &Origin::default());
+    let (said, count) = read(&body, &framing, &EventDefaults::default());
     if may_hold_bodies(message) {
         return;
     }
@@ -168,8 +168,8 @@ fn any_datums(text: &str, body: &[u8], count: u64) {
     let schema = Arc::new(WriterSchema::new(text));
     let framing = Framing::Avro(Datums { schema, count });
     // Without what is said of each, which is longer than the schema where that has a long name.
-    let ((), bytes) = peak::peak_of(|| decoder().decode(body, &framing, &Origin::default(), |_| ()));
-    let (said, all) = read(body, &framing, &Origin::default());
+    let ((), bytes) = peak::peak_of(|| decoder().decode(body, &framing, &EventDefaults::default(), |_| ()));
+    let (said, all) = read(body, &framing, &EventDefaults::default());
     let is_holder = may_hold_bodies(text.as_bytes());
     assert!(all == count || is_holder);
     let bytes_max = SCHEMA_BYTES_MAX + SCHEMA_RATIO_MAX * (text.len() + body.len());
@@ -281,7 +281,7 @@ fn json_says(schema: &Schema, value: &Avro) -> Option<String> {
         Schema::Record(record) => &record.name,
         Schema::Ref { name } => name,
         // No event, as a number is none.
-        _ => return read(b"5", &Framing::Document, &Origin::default()).0.pop(),
+        _ => return read(b"5", &Framing::Document, &EventDefaults::default()).0.pop(),
     };
     let Avro::Record(fields) = value else { return None };
     // An empty object would be no event; and what `events` holds, or what is a wrapper in JSON, is nothing here.
@@ -291,8 +291,9 @@ fn json_says(schema: &Schema, value: &Avro) -> Option<String> {
     for (key, value) in fields.iter().filter(|(key, _)| is_read(key)) {
         event.insert(key.clone(), if key == "properties" { properties(value) } else { scalar(value) });
     }
-    let origin = Origin { event_type: event_type_in(&name.fullname(None)), ..Origin::default() };
-    read(Json::from(event).to_string().as_bytes(), &Framing::Document, &origin).0.pop()
+    let defaults =
+        EventDefaults { event_type: event_type_in(&name.fullname(None)), ..EventDefaults::default() };
+    read(Json::from(event).to_string().as_bytes(), &Framing::Document, &defaults).0.pop()
 }
 
 fn properties(value: &Avro) -> Json {

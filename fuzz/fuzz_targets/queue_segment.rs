@@ -13,7 +13,7 @@ use bytes::Bytes;
 use event_queues::embedded::{
     AppendError, Appender, EmbeddedQueue, EmbeddedSettings, OpenError, Pushed, open,
 };
-use event_queues::{Origin, Queue as _, Receipt};
+use event_queues::{EventDefaults, Queue as _, Receipt};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -73,13 +73,14 @@ fn reopen(path: &Path) -> (EmbeddedQueue, Appender) {
 }
 
 fn frame(number: u32) -> Pushed {
-    let origin = Origin { app_group_id: (number % 3 == 0).then(|| "group".into()), ..Origin::default() };
+    let defaults =
+        EventDefaults { app_group_id: (number % 3 == 0).then(|| "group".into()), ..EventDefaults::default() };
     // Every body has the bytes of a frame's magic in it, to lead a search astray.
     let mut body = [b"\xFFBQ\xFE", &number.to_le_bytes()[..]].concat();
     body.resize(16 + number as usize * 97 % 1500, number as u8);
     Pushed {
         events: 1 + number % 7,
-        origin: Arc::new(origin),
+        defaults: Arc::new(defaults),
         body: body.into(),
         is_extract: number % 2 == 0,
     }

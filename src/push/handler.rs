@@ -24,13 +24,13 @@ use super::health::{self, Readiness};
 use super::intermediary::Intermediary;
 use super::memory::{self, Memory, Share};
 use super::offered;
-use super::origin;
 use super::path;
+use super::query;
 use super::refusal::Refusal;
 use super::token::AppGroups;
 use braze_events::decode::{self, Damage, Scope};
 use event_lanes::clock::Clock;
-use event_queues::Origin;
+use event_queues::EventDefaults;
 use event_queues::embedded::{AppendError, Pushed};
 use http_listener::worker_pool::{WorkError, WorkerPool};
 use http_listener::{Admission, Answer, Caller, StartError, hang_up};
@@ -95,7 +95,7 @@ pub(super) struct PushHandler {
     pool: WorkerPool,
     readiness: Readiness,
     counters: Arc<Counters>,
-    no_origin: Arc<Origin>,
+    no_defaults: Arc<EventDefaults>,
     clock: Clock,
 }
 
@@ -116,7 +116,7 @@ struct RequestScope {
     /// `None`: every app group; events are not examined.
     app_groups: Option<AppGroups>,
     /// Facts for events that do not state them.
-    origin: Arc<Origin>,
+    defaults: Arc<EventDefaults>,
 }
 
 /// A body that has been read and checked.
@@ -150,7 +150,7 @@ impl PushHandler {
             pool,
             readiness,
             counters,
-            no_origin: Arc::default(),
+            no_defaults: Arc::default(),
             clock: Clock::system(),
         }
     }
@@ -248,7 +248,7 @@ impl PushHandler {
         if events == 0 {
             return Ok(0);
         }
-        let pushed = Pushed { events, origin: scope.origin, body: extract.into(), is_extract: true };
+        let pushed = Pushed { events, defaults: scope.defaults, body: extract.into(), is_extract: true };
         append(pushed, share).await.map_err(Refusal::Append)?;
         Ok(events)
     }
@@ -291,14 +291,14 @@ impl PushHandler {
         let query = head.uri.query();
         let Some(tokens) = &credentials.tokens else {
             offered::ensure_no_page(head)?;
-            return Ok((None, RequestScope { app_groups: None, origin: self.origin(query) }));
+            return Ok((None, RequestScope { app_groups: None, defaults: self.defaults(query) }));
         };
         let (sender, app_groups) = offered::find_token(tokens, head)?;
-        let origin = match &app_groups {
-            None => self.origin(query),
-            Some(app_groups) => Arc::new(origin::read_within(query.unwrap_or_default(), app_groups)?),
+        let defaults = match &app_groups {
+            None => self.defaults(query),
+            Some(app_groups) => Arc::new(query::read_within(query.unwrap_or_default(), app_groups)?),
         };
-        Ok(((tokens.len() > 1).then_some(sender), RequestScope { app_groups, origin }))
+        Ok(((tokens.len() > 1).then_some(sender), RequestScope { app_groups, defaults }))
     }
 
     /// Decompresses and checks a body. Returns the share, to be held for as long as the body.
@@ -330,8 +330,8 @@ impl PushHandler {
         }
     }
 
-    fn origin(&self, query: Option<&str>) -> Arc<Origin> {
-        query.map_or_else(|| Arc::clone(&self.no_origin), |query| Arc::new(origin::read(query)))
+    fn defaults(&self, query: Option<&str>) -> Arc<EventDefaults> {
+        query.map_or_else(|| Arc::clone(&self.no_defaults), |query| Arc::new(query::read(query)))
     }
 
     /// Logs once in a while: the same sender will do it again and again.
@@ -387,8 +387,8 @@ impl Reader {
         let both = memory::with_extract(body.len());
         share.try_grow(both)?;
         let mut extract = Vec::with_capacity(both - body.len());
-        let RequestScope { app_groups, origin } = &self.scope;
-        let may_be_silent = origin.app_group_id.is_some();
+        let RequestScope { app_groups, defaults } = &self.scope;
+        let may_be_silent = defaults.app_group_id.is_some();
         let scope = app_groups.as_ref().map(|app_groups| Scope { app_groups, may_be_silent });
         let checked = decode::extract(&body, &mut extract, scope);
         share.try_grow(body.len() + extract.len())?;

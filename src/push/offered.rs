@@ -4,7 +4,7 @@ use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 
 use super::intermediary::FIREHOSE_ACCESS_KEY;
-use super::origin;
+use super::query;
 use super::refusal::Refusal;
 use super::token::{AppGroups, Tokens};
 
@@ -18,7 +18,7 @@ pub(super) fn find_token(tokens: &Tokens, head: &Parts) -> Result<(usize, Option
         let key = one(head, HeaderName::from_static(FIREHOSE_ACCESS_KEY));
         (key.and_then(|key| tokens.find_plain(key.as_bytes())), true)
     } else {
-        let token = head.uri.query().and_then(origin::token_in);
+        let token = head.uri.query().and_then(query::token_in);
         (token.as_ref().and_then(|token| tokens.find_plain(token.as_bytes())), token.is_some())
     };
     found.ok_or(Refusal::Unauthorized { has_token })

@@ -179,8 +179,8 @@ async fn a_batch_is_answered_with_its_events_once_the_queue_has_it() {
     let frames = running.frames.lock().unwrap();
     assert_eq!((frames[0].events, frames[0].is_extract), (2, true));
     assert_eq!(frames[0].body, extract(ENVELOPE));
-    assert_eq!(frames[0].origin.app_group_id.as_deref(), Some("g1"));
-    assert_eq!(frames[0].origin.app_group_name.as_deref(), Some("Acme Ü"));
+    assert_eq!(frames[0].defaults.app_group_id.as_deref(), Some("g1"));
+    assert_eq!(frames[0].defaults.app_group_name.as_deref(), Some("Acme Ü"));
     drop(frames);
     assert_eq!(running.count(200), 1);
     assert_eq!(running.counters.received_bytes(), ENVELOPE.len() as u64);
@@ -237,7 +237,7 @@ async fn a_bound_token_speaks_for_its_own_app_groups_only() {
         ask(&mut running.connect().await, &whole).await
     };
     let body = br#"{"events":[{"id":"a","app_group_id":"g-1"},{"id":"b","app_group_id":"g-3"},{"id":"c"}]}"#;
-    for (token, query, own, origin) in [
+    for (token, query, own, app_group_id) in [
         ("free", "", &[0, 1, 2][..], None),
         ("one", "", &[0, 2], Some("g-1")),
         ("one", "?app_group_id=g-1&app_group_name=x", &[0, 2], Some("g-1")),
@@ -247,10 +247,14 @@ async fn a_bound_token_speaks_for_its_own_app_groups_only() {
         let reply = ask_for(token, query, body).await;
         assert_eq!((reply.status, &*reply.body), (200, r#"{"accepted":3}"#), "{token}{query}");
         let frame = running.frames.lock().unwrap().pop().unwrap();
-        assert_eq!((frame.events, frame.origin.app_group_id.as_deref()), (3, origin), "{token}{query}");
+        assert_eq!(
+            (frame.events, frame.defaults.app_group_id.as_deref()),
+            (3, app_group_id),
+            "{token}{query}"
+        );
         let mut seen = Vec::new();
         let mut decoder = decode::Decoder::new(&[], false);
-        decoder.decode(&frame.body, &event_queues::Framing::Extract, &frame.origin, |decoded| {
+        decoder.decode(&frame.body, &event_queues::Framing::Extract, &frame.defaults, |decoded| {
             seen.push(decoded == Decoded::Malformed(Malformed::ForeignAppGroup));
         });
         let foreign: Vec<bool> = (0..3).map(|number| !own.contains(&number)).collect();

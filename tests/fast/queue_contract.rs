@@ -90,7 +90,7 @@ async fn the_embedded_queue_holds_the_contract() {
                 .append(
                     Pushed {
                         events: 3,
-                        origin: std::sync::Arc::default(),
+                        defaults: std::sync::Arc::default(),
                         body: Bytes::from(body),
                         is_extract: false,
                     }

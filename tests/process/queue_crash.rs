@@ -48,8 +48,12 @@ fn the_process_that_is_killed() {
             tasks.spawn(async move {
                 for n in 0.. {
                     let body = format!("{round}.{task} {n} {}", "x".repeat(n % 5000));
-                    let frame =
-                        Pushed { events: 100, origin: Arc::default(), body: body.into(), is_extract: false };
+                    let frame = Pushed {
+                        events: 100,
+                        defaults: Arc::default(),
+                        body: body.into(),
+                        is_extract: false,
+                    };
                     appender.append(frame.into()).await.unwrap();
                     say(&format!("answered {round}.{task} {n}"));
                 }

@@ -112,11 +112,11 @@ impl Queue for FakeQueue {
                     let recall = state.recalls_at == Some(self.next);
                     drop(state);
                     self.next += 1;
-                    let (framing, origin) = (Framing::Lines, Arc::default());
+                    let (framing, defaults) = (Framing::Lines, Arc::default());
                     return Ok(Some(Delivery {
                         body,
                         framing,
-                        origin,
+                        defaults,
                         source: Source::Push,
                         oversized: 0,
                         recall,

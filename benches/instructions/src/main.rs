@@ -191,7 +191,7 @@ fn deliveries(case: &Case) -> Vec<Delivery> {
     let delivery = |number: u32| Delivery {
         body: body(case, &mut events, now),
         framing: case.framing.clone(),
-        origin: Arc::default(),
+        defaults: Arc::default(),
         source: Source::Push,
         oversized: 0,
         receipt: Receipt(number.into()),

@@ -5,7 +5,7 @@
 //! interprets them, so an event counts alike in either format.
 //!
 //! The type of an event is the value of its field `event_type`; else the part of its schema's full name from `users.` on
-//! (Braze's storage exports: `dataexport.S3.inner.users.messages.email.Send`); else the type of its origin.
+//! (Braze's storage exports: `dataexport.S3.inner.users.messages.email.Send`); else the type of the [`EventDefaults`](crate::EventDefaults).
 //!
 //! Azure Event Hubs' Capture writes a record without event fields and with bytes in `Body`: those bytes are read as a body
 //! of JSON.
@@ -124,7 +124,7 @@ impl Plans {
             return (0..datums.count).for_each(|_| emit(Decoded::Malformed(Malformed::Schema)));
         };
         if let Some(event_type) =
-            plan.fixed_type(terms.origin).filter(|known| terms.rules.number_of(known).is_none())
+            plan.fixed_type(terms.defaults).filter(|known| terms.rules.number_of(known).is_none())
         {
             return (0..datums.count).for_each(|_| emit(Decoded::Ignored { event_type }));
         }

@@ -14,7 +14,7 @@ use super::avro::Plans;
 pub use super::event_fields::Scope;
 use super::event_fields::{Element, EventFields, Rules, Terms};
 use super::{Decoded, Malformed, Skipped};
-use crate::{Datums, Framing, Origin, Part};
+use crate::{Datums, EventDefaults, Framing, Part};
 
 mod cursor;
 mod escape;
@@ -92,12 +92,12 @@ impl Decoder {
         &mut self,
         body: &[u8],
         framing: &Framing,
-        origin: &Origin,
+        defaults: &EventDefaults,
         mut emit: impl FnMut(Decoded<'_>),
     ) {
         // Once over the whole body, however many parts it has.
         let ascii = has_json(framing) && self.reader.marks.fill(body);
-        self.part(body, 0, framing, ascii, origin, &mut emit);
+        self.part(body, 0, framing, ascii, defaults, &mut emit);
     }
 
     /// Reads `text` from `start` on, as `framing` says. The marks are those of a body that starts with `text`.
@@ -107,15 +107,15 @@ impl Decoder {
         start: usize,
         framing: &Framing,
         ascii: bool,
-        origin: &Origin,
+        defaults: &EventDefaults,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
-        let terms = Terms { rules: &self.rules, origin };
+        let terms = Terms { rules: &self.rules, defaults };
         match framing {
             Framing::Document => self.reader.documents(text, start, None, ascii, terms, emit),
             Framing::Lines => self.reader.documents(text, start, Some(b'\n'), ascii, terms, emit),
             Framing::Avro(datums) if self.plans.hold_bodies(datums) => {
-                self.bodies(text, start, datums, origin, emit);
+                self.bodies(text, start, datums, defaults, emit);
             }
             Framing::Avro(datums) => {
                 self.plans.decode(text, start, datums, terms, &mut self.reader.found, emit);
@@ -128,7 +128,7 @@ impl Decoder {
                 let mut start = start;
                 for Part { end, framing } in parts.iter() {
                     let end = (*end).clamp(start, text.len());
-                    self.part(&text[..end], start, framing, ascii, origin, emit);
+                    self.part(&text[..end], start, framing, ascii, defaults, emit);
                     start = end;
                 }
             }
@@ -141,10 +141,10 @@ impl Decoder {
         text: &[u8],
         start: usize,
         datums: &Datums,
-        origin: &Origin,
+        defaults: &EventDefaults,
         emit: &mut dyn FnMut(Decoded<'_>),
     ) {
-        let terms = Terms { rules: &self.rules, origin };
+        let terms = Terms { rules: &self.rules, defaults };
         let inner = self.inner.get_or_insert_default();
         self.plans.bodies(text, start, datums, &mut self.reader.found, |body| match body {
             Ok(body) => {

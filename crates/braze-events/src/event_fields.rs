@@ -2,7 +2,7 @@
 //! the event is worth.
 
 use super::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
-use crate::Origin;
+use crate::EventDefaults;
 use crate::app_group;
 
 /// How many keys can become tag fields: one for each [`Field`], then the `*_api_id` of each id.
@@ -264,7 +264,7 @@ pub(super) struct Rules {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'t> {
     pub(super) rules: &'t Rules,
-    pub(super) origin: &'t Origin,
+    pub(super) defaults: &'t EventDefaults,
 }
 
 impl<'e> Terms<'e> {
@@ -282,9 +282,9 @@ impl<'e> Terms<'e> {
     /// less than what the event says itself, and for more than where it came from.
     #[inline]
     pub(super) fn classify_event(self, event: RawEvent<'e>, named: &'e [u8]) -> Decoded<'e> {
-        let Terms { rules, origin } = self;
+        let Terms { rules, defaults } = self;
         let event_type = match (event.event_type, named) {
-            ([], []) => from_origin(origin.event_type.as_deref()),
+            ([], []) => from_defaults(defaults.event_type.as_deref()),
             ([], named) => named,
             (event_type, _) => event_type,
         };
@@ -304,10 +304,10 @@ impl<'e> Terms<'e> {
         }
         let [app_group_id, app_group_name, ..] = &mut fields;
         if app_group_id.is_empty() {
-            *app_group_id = from_origin(origin.app_group_id.as_deref());
+            *app_group_id = from_defaults(defaults.app_group_id.as_deref());
         }
         if app_group_name.is_empty() {
-            *app_group_name = from_origin(origin.app_group_name.as_deref());
+            *app_group_name = from_defaults(defaults.app_group_name.as_deref());
         }
         Decoded::Send(SendEvent { event_type: index, id, time: time.seconds(), fields })
     }
@@ -321,7 +321,7 @@ impl Rules {
     }
 }
 
-fn from_origin(value: Option<&str>) -> &[u8] {
+fn from_defaults(value: Option<&str>) -> &[u8] {
     value.unwrap_or_default().as_bytes()
 }
 

@@ -1,4 +1,4 @@
-//! How the bytes of a body are divided into events, and what its origin says of them.
+//! How the bytes of a body are divided into events, and what holds of events that do not say it themselves.
 
 use std::sync::Arc;
 
@@ -59,9 +59,9 @@ pub struct Part {
     pub framing: Framing,
 }
 
-/// Facts about the origin of events, for events that do not state them.
+/// What holds of the events of a body that do not state it themselves, by where they came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct EventDefaults {
     /// From the path of the file or object (`event_type=…`), or from the name of the topic.
     pub event_type: Option<Box<str>>,
     /// From the push URL, or from the bucket's source.

@@ -2,13 +2,13 @@
 //!
 //! ```
 //! use braze_events::decode::Decoder;
-//! use braze_events::{Decoded, Field, Framing, Origin};
+//! use braze_events::{Decoded, Field, Framing, EventDefaults};
 //!
 //! let body = br#"{"events": [{"event_type": "users.messages.email.Send", "id": "1", "time": 1800000000,
 //!     "properties": {"campaign_id": "c1", "campaign_name": "Newsletter"}}]}"#;
 //! let mut decoder = Decoder::new(&["users.messages.email.Send".into()], true);
 //! let mut campaigns = Vec::new();
-//! decoder.decode(body, &Framing::Document, &Origin::default(), |decoded| {
+//! decoder.decode(body, &Framing::Document, &EventDefaults::default(), |decoded| {
 //!     if let Decoded::Send(send) = decoded {
 //!         campaigns.push(String::from_utf8_lossy(send.field(Field::CampaignName)).into_owned());
 //!     }
@@ -30,7 +30,7 @@ mod framing;
 pub mod testing;
 mod zstandard;
 
-pub use framing::{Datums, Framing, Origin, Part, WriterSchema};
+pub use framing::{Datums, EventDefaults, Framing, Part, WriterSchema};
 
 /// The event types that this program knows by name, and the channel each belongs to. An event type that
 /// is not counted is ignored; one that is not known is ignored as `other`, for new ones arrive monthly.

@@ -35,7 +35,7 @@
 //! let delivery = Delivery {
 //!     body: event.into(),
 //!     framing: Framing::Document,
-//!     origin: Arc::default(),
+//!     defaults: Arc::default(),
 //!     source: Source::Push,
 //!     oversized: 0,
 //!     recall: false,
@@ -254,7 +254,7 @@ impl Lane {
         let now = Now { unix: self.clock.unix_seconds(), elapsed: self.clock.elapsed_milliseconds() };
         let counter = &mut self.counter;
         for delivery in group.deliveries() {
-            self.decoder.decode(&delivery.body, &delivery.framing, &delivery.origin, |decoded| {
+            self.decoder.decode(&delivery.body, &delivery.framing, &delivery.defaults, |decoded| {
                 counter.count(decoded, now);
             });
             counter.malformed(Malformed::TooLarge, u64::from(delivery.oversized));

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 pub use segment_log::{AppendError, Appender, AtStart, Frame, Gap, OpenError, Opened, Torn};
 use segment_log::{Entry, LogReader, SettingNames};
 
-use crate::{Delivery, Framing, Origin, Queue, QueueError, Receipt, Source};
+use crate::{Delivery, EventDefaults, Framing, Queue, QueueError, Receipt, Source};
 
 /// The kind of a frame whose body is a JSON document. All frames of format 1 are.
 const DOCUMENT: u8 = 0;
@@ -38,7 +38,7 @@ pub fn open(settings: &EmbeddedSettings) -> Result<(EmbeddedQueue, Appender, Ope
     let EmbeddedSettings { directory, size_max } = settings.clone();
     let (log, appender, opened) =
         segment_log::open(&segment_log::LogSettings { directory, size_max, names: NAMES })?;
-    Ok((EmbeddedQueue { log, origins: Origins::default() }, appender, opened))
+    Ok((EmbeddedQueue { log, cached_defaults: CachedDefaults::default() }, appender, opened))
 }
 
 /// One push, which is appended and handed out at once.
@@ -47,7 +47,7 @@ pub struct Pushed {
     /// Events in `body`. They take as many receipts, at least one.
     pub events: u32,
     /// Facts about the events from outside the body.
-    pub origin: Arc<Origin>,
+    pub defaults: Arc<EventDefaults>,
     /// The events.
     pub body: Bytes,
     /// Whether `body` is a [`Framing::Extract`], else it is a [`Framing::Document`].
@@ -56,9 +56,9 @@ pub struct Pushed {
 
 impl From<Pushed> for Frame {
     fn from(pushed: Pushed) -> Self {
-        let Pushed { events, origin, body, is_extract } = pushed;
+        let Pushed { events, defaults, body, is_extract } = pushed;
         let kind = if is_extract { EXTRACT } else { DOCUMENT };
-        Frame { events, kind, header: encode_origin(&origin), body }
+        Frame { events, kind, header: encode_defaults(&defaults), body }
     }
 }
 
@@ -66,7 +66,7 @@ impl From<Pushed> for Frame {
 #[derive(Debug)]
 pub struct EmbeddedQueue {
     log: LogReader,
-    origins: Origins,
+    cached_defaults: CachedDefaults,
 }
 
 impl EmbeddedQueue {
@@ -78,16 +78,16 @@ impl EmbeddedQueue {
     /// An entry that can't be read was written by a version that this one does not know.
     fn delivery(&mut self, entry: Entry) -> Delivery {
         let receipt = Receipt(entry.last());
-        let origin = self.origins.decode(&entry.header);
+        let defaults = self.cached_defaults.decode(&entry.header);
         let framing = match entry.kind {
-            DOCUMENT if origin.is_some() => Framing::Document,
-            EXTRACT if origin.is_some() => Framing::Extract,
+            DOCUMENT if defaults.is_some() => Framing::Document,
+            EXTRACT if defaults.is_some() => Framing::Extract,
             _ => Framing::Unreadable(entry.events.into()),
         };
         Delivery {
             body: entry.body,
             framing,
-            origin: origin.unwrap_or_default(),
+            defaults: defaults.unwrap_or_default(),
             source: Source::Push,
             oversized: 0,
             recall: false,
@@ -120,12 +120,12 @@ impl Queue for EmbeddedQueue {
 const NO_TEXT: u32 = u32::MAX;
 
 /// Three texts, each a length and its bytes; nothing at all where none is present, the usual case.
-fn encode_origin(origin: &Origin) -> Bytes {
-    if *origin == Origin::default() {
+fn encode_defaults(defaults: &EventDefaults) -> Bytes {
+    if *defaults == EventDefaults::default() {
         return Bytes::new();
     }
     let mut bytes = Vec::new();
-    for text in [&origin.event_type, &origin.app_group_id, &origin.app_group_name] {
+    for text in [&defaults.event_type, &defaults.app_group_id, &defaults.app_group_name] {
         match text {
             Some(text) => {
                 // A header is refused long before a text is this long.
@@ -138,10 +138,10 @@ fn encode_origin(origin: &Origin) -> Bytes {
     bytes.into()
 }
 
-/// `None` when `bytes` are not an origin.
-pub(crate) fn decode_origin(mut bytes: &[u8]) -> Option<Origin> {
+/// `None` when `bytes` are no defaults.
+pub(crate) fn decode_defaults(mut bytes: &[u8]) -> Option<EventDefaults> {
     if bytes.is_empty() {
-        return Some(Origin::default());
+        return Some(EventDefaults::default());
     }
     let mut texts = [None, None, None];
     for text in &mut texts {
@@ -153,24 +153,24 @@ pub(crate) fn decode_origin(mut bytes: &[u8]) -> Option<Origin> {
         }
     }
     let [event_type, app_group_id, app_group_name] = texts;
-    bytes.is_empty().then_some(Origin { event_type, app_group_id, app_group_name })
+    bytes.is_empty().then_some(EventDefaults { event_type, app_group_id, app_group_name })
 }
 
-/// Remembers the last origin, for most frames of a log have the same.
+/// The defaults of the last frame, for most frames of a log have the same.
 #[derive(Debug, Default)]
-pub(crate) struct Origins {
+pub(crate) struct CachedDefaults {
     bytes: Bytes,
-    origin: Arc<Origin>,
+    defaults: Arc<EventDefaults>,
 }
 
-impl Origins {
-    /// `None` when `bytes` are not an origin.
-    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<Arc<Origin>> {
+impl CachedDefaults {
+    /// `None` when `bytes` are no defaults.
+    pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<Arc<EventDefaults>> {
         if self.bytes != bytes {
-            self.origin = Arc::new(decode_origin(bytes)?);
+            self.defaults = Arc::new(decode_defaults(bytes)?);
             self.bytes = Bytes::copy_from_slice(bytes);
         }
-        Some(Arc::clone(&self.origin))
+        Some(Arc::clone(&self.defaults))
     }
 }
 
@@ -180,9 +180,9 @@ mod tests {
 
     use super::*;
 
-    fn origins() -> impl Strategy<Value = Origin> {
+    fn all_defaults() -> impl Strategy<Value = EventDefaults> {
         let text = || proptest::option::of(".{0,20}".prop_map(String::into_boxed_str));
-        (text(), text(), text()).prop_map(|(event_type, app_group_id, app_group_name)| Origin {
+        (text(), text(), text()).prop_map(|(event_type, app_group_id, app_group_name)| EventDefaults {
             event_type,
             app_group_id,
             app_group_name,
@@ -192,27 +192,27 @@ mod tests {
     proptest! {
         /// What is encoded is decoded.
         #[test]
-        fn an_origin_comes_back_as_it_went_in(origin in origins()) {
-            prop_assert_eq!(decode_origin(&encode_origin(&origin)), Some(origin));
+        fn defaults_come_back_as_they_went_in(defaults in all_defaults()) {
+            prop_assert_eq!(decode_defaults(&encode_defaults(&defaults)), Some(defaults));
         }
 
-        /// Bytes that are no origin are refused, never misread into a panic.
+        /// Bytes that are no defaults are refused, never misread into a panic.
         #[test]
         fn any_bytes_may_be_offered_as_an_origin(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            if let Some(origin) = decode_origin(&bytes) {
-                prop_assert_eq!(decode_origin(&encode_origin(&origin)), Some(origin));
+            if let Some(defaults) = decode_defaults(&bytes) {
+                prop_assert_eq!(decode_defaults(&encode_defaults(&defaults)), Some(defaults));
             }
         }
     }
 
     #[test]
-    fn equal_origins_are_shared() {
-        let mut origins = Origins::default();
-        let origin = Origin { app_group_id: Some("a".into()), ..Origin::default() };
-        let bytes = encode_origin(&origin);
-        let one = origins.decode(&bytes).unwrap();
-        let two = origins.decode(&bytes).unwrap();
-        assert_eq!(*one, origin);
+    fn equal_defaults_are_shared() {
+        let mut cached = CachedDefaults::default();
+        let defaults = EventDefaults { app_group_id: Some("a".into()), ..EventDefaults::default() };
+        let bytes = encode_defaults(&defaults);
+        let one = cached.decode(&bytes).unwrap();
+        let two = cached.decode(&bytes).unwrap();
+        assert_eq!(*one, defaults);
         assert!(Arc::ptr_eq(&one, &two));
     }
 
@@ -226,19 +226,19 @@ mod tests {
     #[tokio::test]
     async fn what_is_pushed_is_delivered_with_its_origin_and_as_what_it_is() {
         let directory = tempfile::tempdir().unwrap();
-        let origin = Origin { app_group_name: Some("A".into()), ..Origin::default() };
+        let defaults = EventDefaults { app_group_name: Some("A".into()), ..EventDefaults::default() };
         let (mut queue, appender) = open_at(&directory);
         let document =
-            Pushed { events: 3, origin: Arc::new(origin.clone()), body: "[1]".into(), is_extract: false };
-        let extract = Pushed { events: 1, origin: Arc::default(), body: "x".into(), is_extract: true };
+            Pushed { events: 3, defaults: Arc::new(defaults.clone()), body: "[1]".into(), is_extract: false };
+        let extract = Pushed { events: 1, defaults: Arc::default(), body: "x".into(), is_extract: true };
         for pushed in [document, extract] {
             appender.append(pushed.into()).await.unwrap();
         }
         let one = queue.receive().await.unwrap().unwrap();
-        assert_eq!((&*one.body, one.framing, &*one.origin), (&b"[1]"[..], Framing::Document, &origin));
+        assert_eq!((&*one.body, one.framing, &*one.defaults), (&b"[1]"[..], Framing::Document, &defaults));
         assert_eq!(one.receipt, Receipt(2));
         let two = queue.receive().await.unwrap().unwrap();
-        assert_eq!((two.framing, two.origin, two.receipt), (Framing::Extract, Arc::default(), Receipt(3)));
+        assert_eq!((two.framing, two.defaults, two.receipt), (Framing::Extract, Arc::default(), Receipt(3)));
         assert!(queue.receive().await.unwrap().is_none());
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (mut queue, appender) = open_at(&directory);
         let unknown = Frame { events: 7, kind: 9, header: Bytes::new(), body: "?".into() };
-        let strange = Frame { events: 2, kind: DOCUMENT, header: "no origin".into(), body: "[]".into() };
+        let strange = Frame { events: 2, kind: DOCUMENT, header: "no defaults".into(), body: "[]".into() };
         for frame in [unknown, strange] {
             appender.append(frame).await.unwrap();
         }
@@ -262,7 +262,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (_queue, appender) = open_at(&directory);
         let body = Bytes::from(vec![b' '; 64 * 1024]);
-        let large = Pushed { events: 1, origin: Arc::default(), body, is_extract: false };
+        let large = Pushed { events: 1, defaults: Arc::default(), body, is_extract: false };
         let error = appender.append(large.into()).await.unwrap_err().to_string();
         assert!(error.ends_with("raise queue.embedded.max_size"), "{error}");
         let file = directory.path().join("file");

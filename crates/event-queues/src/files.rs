@@ -228,10 +228,10 @@ impl FilesQueue {
             self.marks.push_back((receipt, chunk.file, mark));
         }
         let found = &self.files[chunk.file].found;
-        let origin = Arc::clone(&found.origin);
+        let defaults = Arc::clone(&found.defaults);
         let Cut { body, framing, oversized, position, .. } = chunk.cut;
         let source = Source::File { path: found.path.clone(), end: position };
-        Delivery { body, framing, origin, source, oversized, recall: false, receipt }
+        Delivery { body, framing, defaults, source, oversized, recall: false, receipt }
     }
 
     /// Moves settled marks to the records to be written.

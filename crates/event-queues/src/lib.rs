@@ -14,7 +14,7 @@
 //! let settings = EmbeddedSettings { directory: directory.path().join("queue"), size_max: 1 << 20 };
 //! let (mut queue, appender, _opened) = embedded::open(&settings)?;
 //! let body = r#"[{"event_type": "users.messages.email.Send", "id": "1"}]"#.into();
-//! let pushed = Pushed { events: 1, origin: Default::default(), body, is_extract: false };
+//! let pushed = Pushed { events: 1, defaults: Default::default(), body, is_extract: false };
 //! appender.append(pushed.into()).await?;
 //!
 //! let delivery = queue.receive().await?.expect("it was pushed");
@@ -33,7 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use self::secret::Secret;
-pub use braze_events::{Datums, Framing, Origin, Part, WriterSchema};
+pub use braze_events::{Datums, EventDefaults, Framing, Part, WriterSchema};
 
 #[cfg(test)]
 #[path = "../../../tests/support/containers.rs"]
@@ -56,7 +56,7 @@ pub struct Delivery {
     /// How to read `body`.
     pub framing: Framing,
     /// Facts about the events from outside the body.
-    pub origin: Arc<Origin>,
+    pub defaults: Arc<EventDefaults>,
     /// Where the body was read from.
     pub source: Source,
     /// How many events the queue left out of `body` because they were too large to be held; they are booked

@@ -43,7 +43,7 @@ pub fn take(
     }
     let mut share = Memory::new(memory_bytes_max, Duration::ZERO).share(None);
     share.try_grow(with_extract(wire.len())).map_err(status)?;
-    let scope = RequestScope { app_groups: None, origin: Arc::default() };
+    let scope = RequestScope { app_groups: None, defaults: Arc::default() };
     let reader = Reader { scope, kept: BodyBuffers::default() };
     let checked = reader.read(coding, &mut wire, body_bytes_max, &mut share);
     checked.map(|Checked { events, extract, .. }| Taken { events, extract }).map_err(status)

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::Origin;
+use crate::EventDefaults;
 use crate::event_fields::FieldKey;
 
 /// The text of a schema may be this long; those of Braze have a few KiB.
@@ -101,9 +101,9 @@ impl AvroPlan {
     }
 
     /// The type of all events from `origin`, where none can state another.
-    pub(super) fn fixed_type<'p>(&'p self, origin: &'p Origin) -> Option<&'p [u8]> {
+    pub(super) fn fixed_type<'p>(&'p self, defaults: &'p EventDefaults) -> Option<&'p [u8]> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
-        let known = match (&*record.named, origin.event_type.as_deref()) {
+        let known = match (&*record.named, defaults.event_type.as_deref()) {
             ("", known) => known.unwrap_or(&record.foreign),
             (named, _) => named,
         };

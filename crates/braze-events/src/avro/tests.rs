@@ -8,16 +8,16 @@ use serde_json::{Map, Value as Json, json};
 use super::*;
 use crate::Field;
 use crate::decode::Decoder;
-use crate::{Framing, Origin, Part};
+use crate::{EventDefaults, Framing, Part};
 
 const EMAIL: &str = "users.messages.email.Send";
 const SMS: &str = "users.messages.sms.Send";
 
 /// What the decoder says of each element.
-fn read(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) -> Vec<String> {
+fn read(body: &[u8], framing: &Framing, time_needed: bool, defaults: &EventDefaults) -> Vec<String> {
     let mut elements = Vec::new();
     let mut decoder = Decoder::new(&[EMAIL.into(), SMS.into()], time_needed);
-    decoder.decode(body, framing, origin, |decoded| {
+    decoder.decode(body, framing, defaults, |decoded| {
         if let Decoded::Send(event) = decoded {
             let slices = event.fields.iter().chain([&event.id]);
             slices.for_each(|slice| assert!(std::str::from_utf8(slice).is_ok()));
@@ -32,7 +32,7 @@ fn datums(schema: &Json, count: u64) -> Framing {
 }
 
 fn read_datums(schema: &Json, body: &[u8], count: u64) -> Vec<String> {
-    read(body, &datums(schema, count), false, &Origin::default())
+    read(body, &datums(schema, count), false, &EventDefaults::default())
 }
 
 fn malformed(malformed: Malformed) -> String {
@@ -59,8 +59,8 @@ fn text(text: &str) -> Vec<u8> {
 
 /// What JSON of the same meaning gives.
 fn json_says(event: &Json, event_type: &str) -> Vec<String> {
-    let origin = Origin { event_type: Some(event_type.into()), ..Origin::default() };
-    read(event.to_string().as_bytes(), &Framing::Document, false, &origin)
+    let defaults = EventDefaults { event_type: Some(event_type.into()), ..EventDefaults::default() };
+    read(event.to_string().as_bytes(), &Framing::Document, false, &defaults)
 }
 
 #[test]
@@ -117,7 +117,8 @@ fn a_storage_record_is_read_with_the_type_in_its_name() {
 
 #[test]
 fn the_type_is_looked_for_in_the_record_then_in_its_name_then_where_it_came_from() {
-    let from = |origin: &str| Origin { event_type: Some(origin.into()), ..Origin::default() };
+    let from =
+        |defaults: &str| EventDefaults { event_type: Some(defaults.into()), ..EventDefaults::default() };
     let id = member("id", "string");
     let says = email(&json!([member("event_type", json!(["null", "string"])), id]));
     let said = [vec![2], text("said"), text("1")].concat();
@@ -158,7 +159,7 @@ fn a_datum_that_does_not_fit_spoils_those_behind_it_and_no_other_part() {
     ]));
     let all = [&body[..], json, &text("1")].concat();
     let expected = [good.clone(), vec![bad.clone(), bad, ignored("x")], good].concat();
-    assert_eq!(read(&all, &parts, false, &Origin::default()), expected);
+    assert_eq!(read(&all, &parts, false, &EventDefaults::default()), expected);
 }
 
 #[test]
@@ -207,8 +208,8 @@ fn a_type_that_is_none_of_brazes_users_is_ignored_under_its_name() {
     for name in ["Send", ".Send"] {
         assert_eq!(read_datums(&record(name, fields()), &body, 2), unknown, "{name}");
     }
-    let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
-    let read = read(&body, &datums(&record("com.acme.Send", fields()), 2), false, &origin);
+    let defaults = EventDefaults { event_type: Some(EMAIL.into()), ..EventDefaults::default() };
+    let read = read(&body, &datums(&record("com.acme.Send", fields()), 2), false, &defaults);
     let expected = ["1", "2"].map(|id| json_says(&json!({"id": id}), EMAIL)).concat();
     assert_eq!(read, expected);
 }
@@ -231,9 +232,9 @@ fn a_time_may_be_a_floating_point_number() {
             Ok(seconds) => json_says(&json!({"id": "1", "time": seconds}), EMAIL),
             Err(reason) => vec![malformed(reason)],
         };
-        assert_eq!(read(&body, &datums(&schema, 1), true, &Origin::default()), expected, "{time}");
+        assert_eq!(read(&body, &datums(&schema, 1), true, &EventDefaults::default()), expected, "{time}");
     }
-    let absent = read(&[text("1"), vec![0]].concat(), &datums(&schema, 1), true, &Origin::default());
+    let absent = read(&[text("1"), vec![0]].concat(), &datums(&schema, 1), true, &EventDefaults::default());
     assert_eq!(absent, [malformed(Malformed::NoTime)]);
     let schema = email(&json!([member("id", "string"), member("time", "float")]));
     let body = [text("1"), 1024.5_f32.to_le_bytes().to_vec()].concat();
@@ -593,9 +594,9 @@ fn written(chance: &mut Chance) -> (Json, Vec<u8>, u64, String) {
     (schema, body, count as u64, lines)
 }
 
-fn origin_of(chance: &mut Chance) -> Origin {
+fn defaults_of(chance: &mut Chance) -> EventDefaults {
     let mut pick = |text: &str| (chance.below(2) == 0).then(|| Box::from(text));
-    Origin { event_type: pick(SMS), app_group_id: pick("og"), app_group_name: pick("on") }
+    EventDefaults { event_type: pick(SMS), app_group_id: pick("og"), app_group_name: pick("on") }
 }
 
 proptest! {
@@ -607,9 +608,9 @@ proptest! {
     fn datums_mean_what_their_json_means(seed in 1u64.., time_needed: bool) {
         let mut chance = Chance(seed);
         let (schema, body, count, lines) = written(&mut chance);
-        let origin = origin_of(&mut chance);
-        let expected = read(lines.as_bytes(), &Framing::Lines, time_needed, &origin);
-        let elements = read(&body, &datums(&schema, count), time_needed, &origin);
+        let defaults = defaults_of(&mut chance);
+        let expected = read(lines.as_bytes(), &Framing::Lines, time_needed, &defaults);
+        let elements = read(&body, &datums(&schema, count), time_needed, &defaults);
         // An ignored type is not read where nothing can say another one.
         prop_assert_eq!(elements, expected, "{}\n{}", schema, lines);
     }
@@ -650,7 +651,7 @@ proptest! {
             text.replace_range(at..=at, &with);
         }
         let framing = Framing::Avro(Datums { schema: Arc::new(WriterSchema::new(&text)), count });
-        prop_assert_eq!(read(&body, &framing, false, &Origin::default()).len() as u64, count);
+        prop_assert_eq!(read(&body, &framing, false, &EventDefaults::default()).len() as u64, count);
     }
 }
 
@@ -737,6 +738,6 @@ fn json_beside_captured_events_in_one_body_is_read_all_the_same() {
         Part { end: first.len() + middle.len(), framing: datums(&captured_schema(), 1) },
         Part { end: body.len(), framing: Framing::Document },
     ];
-    let all = read(&body, &Framing::Parts(parts.into()), false, &Origin::default());
+    let all = read(&body, &Framing::Parts(parts.into()), false, &EventDefaults::default());
     assert_eq!(all, ["1", "2", "3"].map(|id| json_says(&event(id), "")).concat());
 }

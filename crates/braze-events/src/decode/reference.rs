@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::decode::{Decoder, extract};
 use crate::{Decoded, FIELDS, Field, Malformed, SendEvent, Skipped};
-use crate::{Framing, Origin};
+use crate::{EventDefaults, Framing};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -46,11 +46,11 @@ pub(crate) fn decode_with(
     body: &[u8],
     framing: &Framing,
     time_needed: bool,
-    origin: &Origin,
+    defaults: &EventDefaults,
 ) -> Vec<Element> {
     let mut elements = Vec::new();
     let mut decoder = Decoder::new(&counted(), time_needed);
-    decoder.decode(body, framing, origin, |decoded| elements.push(owned(decoded)));
+    decoder.decode(body, framing, defaults, |decoded| elements.push(owned(decoded)));
     elements
 }
 
@@ -65,7 +65,7 @@ pub(crate) const fn skipped(stretches: u32, bytes: u64) -> Element {
 
 /// A plain reading of a document: its elements up to the first error.
 struct Reference<'a> {
-    origin: &'a Origin,
+    defaults: &'a EventDefaults,
     time_needed: bool,
     elements: Vec<Element>,
     /// What stands before the damage in a wrapper that nothing else tells to be one.
@@ -122,10 +122,10 @@ enum Node {
 }
 
 impl<'a> Reference<'a> {
-    fn new(origin: &'a Origin, time_needed: bool) -> Self {
+    fn new(defaults: &'a EventDefaults, time_needed: bool) -> Self {
         let (elements, before_damage) = (Vec::new(), Vec::new());
         let (is_odd, depth, typed, identified) = (false, 0, 0, false);
-        Self { origin, time_needed, elements, before_damage, is_odd, depth, typed, identified }
+        Self { defaults, time_needed, elements, before_damage, is_odd, depth, typed, identified }
     }
 
     /// The kind of the document. `None` where `serde_json` stopped at the size of a number, the one thing that it refuses
@@ -175,7 +175,7 @@ impl<'a> Reference<'a> {
             json.disable_recursion_limit();
             let Ok(Value::Object(event)) = serde::Deserialize::deserialize(&mut json) else { continue };
             let says_when = event.get("time").and_then(time_value).is_some();
-            let is_told = is_wrapped && self.origin.event_type.is_some();
+            let is_told = is_wrapped && self.defaults.event_type.is_some();
             if !text_of(event.get("event_type")).is_empty() || (says(&event, "id") && (says_when || is_told))
             {
                 found.push(self.classify(&event));
@@ -203,8 +203,8 @@ impl<'a> Reference<'a> {
                 },
                 _ => continue,
             };
-            let (origin, time_needed, depth) = (self.origin, self.time_needed, self.depth + 1);
-            let mut inner = Reference { depth, ..Reference::new(origin, time_needed) };
+            let (defaults, time_needed, depth) = (self.defaults, self.time_needed, self.depth + 1);
+            let mut inner = Reference { depth, ..Reference::new(defaults, time_needed) };
             let content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&content);
             let read = inner.read(content);
             // A map keeps one value per key, and turns some numbers into an f64.
@@ -238,11 +238,11 @@ impl<'a> Reference<'a> {
             let inner = tag(text_of(event.get("properties").and_then(|inner| inner.get(key))));
             if inner.is_empty() { tag(top(key)) } else { inner }
         };
-        let or = |text: String, origin: &Option<Box<str>>| match origin {
-            Some(origin) if text.is_empty() => origin.to_string(),
+        let or = |text: String, defaults: &Option<Box<str>>| match defaults {
+            Some(defaults) if text.is_empty() => defaults.to_string(),
             _ => text,
         };
-        let name = or(top("event_type"), &self.origin.event_type);
+        let name = or(top("event_type"), &self.defaults.event_type);
         if name.is_empty() {
             return bad(Malformed::NoEventType);
         }
@@ -264,8 +264,8 @@ impl<'a> Reference<'a> {
             let api = if field.name().ends_with("_id") { find(&api) } else { String::new() };
             if api.is_empty() { find(field.name()) } else { api }
         }));
-        fields[0] = or(fields[0].clone(), &self.origin.app_group_id);
-        fields[1] = or(fields[1].clone(), &self.origin.app_group_name);
+        fields[0] = or(fields[0].clone(), &self.defaults.app_group_id);
+        fields[1] = or(fields[1].clone(), &self.defaults.app_group_name);
         Element::Send { event_type, id, time, fields }
     }
 }
@@ -540,25 +540,25 @@ fn documents_of(body: &[u8], framing: &Framing, out: &mut Vec<Result<Vec<u8>, El
 }
 
 /// Decoder and reference agree on this body, and so does the push handler.
-pub(crate) fn compare(body: &[u8], framing: &Framing, time_needed: bool, origin: &Origin) {
+pub(crate) fn compare(body: &[u8], framing: &Framing, time_needed: bool, defaults: &EventDefaults) {
     let (mut documents, mut expected) = (Vec::new(), Vec::new());
     documents_of(body, framing, &mut documents);
     for document in documents {
         match document {
-            Ok(document) => expected.extend(compare_document(&document, time_needed, origin)),
+            Ok(document) => expected.extend(compare_document(&document, time_needed, defaults)),
             Err(element) => expected.push(element),
         }
     }
-    let elements = decode_with(body, framing, time_needed, origin);
+    let elements = decode_with(body, framing, time_needed, defaults);
     assert_eq!(elements, expected, "{}", String::from_utf8_lossy(body));
 }
 
 /// Returns the elements of a document: those of the reference up to the first error, and behind it nothing but events of the
 /// document, and what stands for the rest.
-fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<Element> {
-    let elements = decode_with(document, &Framing::Document, time_needed, origin);
+fn compare_document(document: &[u8], time_needed: bool, defaults: &EventDefaults) -> Vec<Element> {
+    let elements = decode_with(document, &Framing::Document, time_needed, defaults);
     let text = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
-    let mut reference = Reference::new(origin, time_needed);
+    let mut reference = Reference::new(defaults, time_needed);
     if has_vague_number(text) {
         return elements;
     }
@@ -598,7 +598,7 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
             let is_key =
                 |key: &&str| ["\"", "\\"].iter().any(|end| readable.contains(&format!("\"{key}{end}")));
             let is_wrapped = WRAPPERS.iter().any(is_key);
-            let is_told = |number: usize| origin.event_type.as_deref() == Some(&*counted()[number]);
+            let is_told = |number: usize| defaults.event_type.as_deref() == Some(&*counted()[number]);
             let stands_there = |element: &&Element| match element {
                 Element::Send { event_type, .. } => !is_wrapped || !is_told(*event_type),
                 _ => !is_wrapped,
@@ -616,7 +616,7 @@ fn compare_document(document: &[u8], time_needed: bool, origin: &Origin) -> Vec<
         assert_eq!(elements, expected, "{}", String::from_utf8_lossy(document));
     }
     compare_check(document, read, &elements);
-    compare_extract(document, time_needed, origin, &elements);
+    compare_extract(document, time_needed, defaults, &elements);
     elements
 }
 
@@ -656,12 +656,12 @@ fn numbers(text: &[u8]) -> impl Iterator<Item = (&[u8], f64)> {
 }
 
 /// Reading the extract gives the elements of the body, and the extract is not longer.
-fn compare_extract(body: &[u8], time_needed: bool, origin: &Origin, elements: &[Element]) {
+fn compare_extract(body: &[u8], time_needed: bool, defaults: &EventDefaults, elements: &[Element]) {
     let mut written = Vec::new();
     if extract(body, &mut written, None).is_ok() {
         // Skipped bytes take a few at the end.
         assert!(written.len() <= body.len() + 16);
-        assert_eq!(decode_with(&written, &Framing::Extract, time_needed, origin), elements);
+        assert_eq!(decode_with(&written, &Framing::Extract, time_needed, defaults), elements);
     }
 }
 
@@ -694,7 +694,7 @@ fn compare_check(body: &[u8], read: Read, elements: &[Element]) {
         }
         Err(reason) => {
             assert!(read != Read::Whole, "{reason}");
-            let elements = decode_with(body, &Framing::Document, false, &Origin::default());
+            let elements = decode_with(body, &Framing::Document, false, &EventDefaults::default());
             assert!(elements.iter().all(is_no_event), "{reason}");
             let reason = reason.to_string();
             let offset = reason.rsplit(' ').next().and_then(|offset| offset.parse::<usize>().ok());

@@ -19,8 +19,8 @@ fn pushed(members: &str, app_groups: &[&str], may_be_silent: bool) -> Element {
     let mut out = Vec::new();
     let extracted = extract(body.as_bytes(), &mut out, Some(mandate));
     assert_eq!(extracted, Ok(Extracted { elements: 1, damage: None }));
-    let origin = Origin { app_group_id: Some("from-url".into()), ..Origin::default() };
-    let [element] = decode_with(&out, &Framing::Extract, false, &origin).try_into().expect(&body);
+    let defaults = EventDefaults { app_group_id: Some("from-url".into()), ..EventDefaults::default() };
+    let [element] = decode_with(&out, &Framing::Extract, false, &defaults).try_into().expect(&body);
     element
 }
 
@@ -63,11 +63,11 @@ fn an_event_speaks_for_the_app_groups_of_its_sender_and_for_no_other() {
 }
 
 fn decode(body: impl AsRef<[u8]>) -> Vec<Element> {
-    decode_with(body.as_ref(), &Framing::Document, false, &Origin::default())
+    decode_with(body.as_ref(), &Framing::Document, false, &EventDefaults::default())
 }
 
 fn decode_lines(body: impl AsRef<[u8]>) -> Vec<Element> {
-    decode_with(body.as_ref(), &Framing::Lines, false, &Origin::default())
+    decode_with(body.as_ref(), &Framing::Lines, false, &EventDefaults::default())
 }
 
 /// The only element of an e-mail send with these members besides type and id.
@@ -209,7 +209,7 @@ fn parts_are_read_each_in_its_own_way_and_harm_no_other() {
     let framing = Framing::Parts(Arc::new(parts));
     let unreadable = bad(Malformed::Unreadable);
     assert_eq!(
-        decode_with(body.as_bytes(), &framing, false, &Origin::default()),
+        decode_with(body.as_bytes(), &framing, false, &EventDefaults::default()),
         [
             ignored("a"),
             ignored("b"),
@@ -227,7 +227,7 @@ fn parts_are_read_each_in_its_own_way_and_harm_no_other() {
 fn part_ends_that_make_no_sense_are_taken_as_near_as_possible() {
     let part = |end| Part { end, framing: Framing::Document };
     let framing = Framing::Parts(Arc::new([part(0), part(usize::MAX), part(3)]));
-    let elements = decode_with(br#"{"event_type":"a"}"#, &framing, false, &Origin::default());
+    let elements = decode_with(br#"{"event_type":"a"}"#, &framing, false, &EventDefaults::default());
     assert_eq!(elements, [ignored("a")]);
 }
 
@@ -341,7 +341,7 @@ fn what_is_no_character_spoils_nothing() {
         let mut read = vec![decode(&envelope), decode(&array), decode_lines(events.join(&b"\n"[..]))];
         let mut out = Vec::new();
         assert_eq!(extract(&envelope, &mut out, None), Ok(Extracted { elements: 4, damage: None }));
-        read.push(decode_with(&out, &Framing::Extract, false, &Origin::default()));
+        read.push(decode_with(&out, &Framing::Extract, false, &EventDefaults::default()));
         for elements in read {
             let names = names(elements);
             assert_eq!((&*names[0], &*names[2], &*names[3]), ("a", "b", "c"), "{odd:?}");
@@ -409,8 +409,8 @@ fn time_is_digits_as_a_number_or_as_a_text() {
         } else {
             Malformed::BadTime
         };
-        compare(body.as_bytes(), &Framing::Document, true, &Origin::default());
-        let judged = decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
+        compare(body.as_bytes(), &Framing::Document, true, &EventDefaults::default());
+        let judged = decode_with(body.as_bytes(), &Framing::Document, true, &EventDefaults::default());
         assert_eq!(judged, [bad(reason)], "{absent}");
     }
     for (time, seconds) in [
@@ -436,7 +436,8 @@ fn id_time_and_type_are_not_looked_for_in_properties() {
 
 #[test]
 fn an_event_is_judged_by_type_then_id_then_time() {
-    let classify = |body: &str| decode_with(body.as_bytes(), &Framing::Document, true, &Origin::default());
+    let classify =
+        |body: &str| decode_with(body.as_bytes(), &Framing::Document, true, &EventDefaults::default());
     assert_eq!(classify(r#"{"id":"1"}"#), [bad(Malformed::NoEventType)]);
     assert_eq!(classify(r#"{"event_type":"x"}"#), [ignored("x")]);
     assert_eq!(classify(&format!(r#"{{"event_type":"{EMAIL}"}}"#)), [bad(Malformed::NoId)]);
@@ -446,12 +447,12 @@ fn an_event_is_judged_by_type_then_id_then_time() {
 
 #[test]
 fn what_an_event_lacks_comes_from_its_origin() {
-    let origin = Origin {
+    let defaults = EventDefaults {
         event_type: Some(SMS.into()),
         app_group_id: Some("og".into()),
         app_group_name: Some("on".into()),
     };
-    let read = |body: &str| decode_with(body.as_bytes(), &Framing::Document, false, &origin);
+    let read = |body: &str| decode_with(body.as_bytes(), &Framing::Document, false, &defaults);
     let with = |event_type, group: &str, name: &str| {
         let fields = Box::new([group, name, "", "", "", "", "", ""].map(String::from));
         [Element::Send { event_type, id: "1".into(), time: None, fields }]
@@ -493,7 +494,7 @@ fn an_event_with_a_number_of_any_size_is_read_behind_damage() {
     let elements = decode(&body);
     assert_eq!(elements[0], send("").with_id("1"));
     assert!(matches!(elements[1..], [Element::Skipped(_)]), "{elements:?}");
-    compare(body.as_bytes(), &Framing::Document, false, &Origin::default());
+    compare(body.as_bytes(), &Framing::Document, false, &EventDefaults::default());
 }
 
 #[test]
@@ -772,9 +773,9 @@ fn mutate(chance: &mut Chance, body: &mut Vec<u8>) {
     }
 }
 
-fn origin_of(chance: &mut Chance) -> Origin {
+fn defaults_of(chance: &mut Chance) -> EventDefaults {
     let mut pick = |text: &str| chance.one_in(3).then(|| Box::from(text));
-    Origin { event_type: pick(SMS), app_group_id: pick("og"), app_group_name: pick("on") }
+    EventDefaults { event_type: pick(SMS), app_group_id: pick("og"), app_group_name: pick("on") }
 }
 
 proptest! {
@@ -786,7 +787,7 @@ proptest! {
         body in proptest::collection::vec(prop_oneof![any::<u8>(), proptest::sample::select(b"{}[]\",:\\1n ".to_vec())], 0..60)
     ) {
         for framing in [Framing::Document, Framing::Lines] {
-            compare(&body, &framing, false, &Origin::default());
+            compare(&body, &framing, false, &EventDefaults::default());
         }
     }
 
@@ -796,7 +797,7 @@ proptest! {
         let framing = if lines { Framing::Lines } else { Framing::Document };
         let mut chance = Chance(seed);
         let body = body_of(&mut chance, &framing);
-        compare(&body, &framing, time_needed, &origin_of(&mut chance));
+        compare(&body, &framing, time_needed, &defaults_of(&mut chance));
     }
 
     /// A body with some damage gives the same elements before the damage, and is found invalid exactly
@@ -809,7 +810,7 @@ proptest! {
         for _ in 0..=chance.below(3) {
             mutate(&mut chance, &mut body);
         }
-        compare(&body, &framing, time_needed, &origin_of(&mut chance));
+        compare(&body, &framing, time_needed, &defaults_of(&mut chance));
     }
 
     /// The elements of parts are those of each part on its own, whatever lies in the others.
@@ -827,6 +828,6 @@ proptest! {
             }
             (body, framing)
         });
-        compare(&body, &framing, time_needed, &origin_of(&mut chance));
+        compare(&body, &framing, time_needed, &defaults_of(&mut chance));
     }
 }

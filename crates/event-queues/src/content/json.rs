@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 
 use braze_events::decode::Decoder;
-use braze_events::{Decoded, Framing, Origin};
+use braze_events::{Decoded, EventDefaults, Framing};
 
 /// Whether it is one whole value.
 pub(super) fn is_json(text: &[u8]) -> bool {
@@ -22,9 +22,9 @@ pub(super) fn is_beginning_of_json(text: &[u8]) -> bool {
 
 /// Whether a reader of these lines finds an event in them, of whatever type and however damaged they are.
 pub(super) fn is_event_in(lines: &[u8]) -> bool {
-    let origin = Origin { event_type: Some("any".into()), ..Origin::default() };
+    let defaults = EventDefaults { event_type: Some("any".into()), ..EventDefaults::default() };
     let mut is_found = false;
-    Decoder::new(&[], false).decode(lines, &Framing::Lines, &origin, |decoded| {
+    Decoder::new(&[], false).decode(lines, &Framing::Lines, &defaults, |decoded| {
         is_found |= !matches!(decoded, Decoded::Malformed(_) | Decoded::Skipped(_));
     });
     is_found

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{FileReport, ImportError};
-use crate::Origin;
+use crate::EventDefaults;
 use crate::event_type::event_type_of_path as event_type;
 
 /// One thing to import.
@@ -17,7 +17,7 @@ pub(super) struct ListedFile {
     /// As it was given, or found below a directory that was given.
     pub(super) path: PathBuf,
     pub(super) kind: FileKind,
-    pub(super) origin: Arc<Origin>,
+    pub(super) defaults: Arc<EventDefaults>,
     /// It was found below a directory that was given: if it can't be read, the others still are.
     pub(super) is_listed: bool,
 }
@@ -67,7 +67,7 @@ pub(super) fn list(
             let problem = "it is a socket, which can't be opened as a file".to_owned();
             return Err(ImportError::File { path: path.clone(), problem });
         } else {
-            list.add(path.clone(), FileKind::Stream, origin(path), false)?;
+            list.add(path.clone(), FileKind::Stream, defaults(path), false)?;
         }
     }
     Ok((list.found, list.reports))
@@ -147,8 +147,8 @@ impl List {
             return Ok(());
         }
         // The path as it was given may name a type that links lead away from.
-        let origin = event_type(path).map_or_else(|| origin(&absolute), |_| origin(path));
-        self.add(path.to_owned(), FileKind::Regular { key: key.to_owned() }, origin, is_listed)
+        let defaults = event_type(path).map_or_else(|| defaults(&absolute), |_| defaults(path));
+        self.add(path.to_owned(), FileKind::Regular { key: key.to_owned() }, defaults, is_listed)
     }
 
     fn add_standard_input(&mut self) -> Result<(), ImportError> {
@@ -157,26 +157,26 @@ impl List {
             let problem = "standard input can be read only once; name it once".to_owned();
             return Err(ImportError::File { path, problem });
         }
-        self.add(path, FileKind::StandardInput, Origin::default(), false)
+        self.add(path, FileKind::StandardInput, EventDefaults::default(), false)
     }
 
     fn add(
         &mut self,
         path: PathBuf,
         kind: FileKind,
-        origin: Origin,
+        defaults: EventDefaults,
         is_listed: bool,
     ) -> Result<(), ImportError> {
         if self.found.len() == self.files_max {
             return Err(ImportError::TooManyFiles { files_max: self.files_max });
         }
-        self.found.push(ListedFile { path, kind, origin: Arc::new(origin), is_listed });
+        self.found.push(ListedFile { path, kind, defaults: Arc::new(defaults), is_listed });
         Ok(())
     }
 }
 
-fn origin(path: &Path) -> Origin {
-    Origin { event_type: event_type(path), ..Origin::default() }
+fn defaults(path: &Path) -> EventDefaults {
+    EventDefaults { event_type: event_type(path), ..EventDefaults::default() }
 }
 
 #[cfg(test)]
@@ -264,7 +264,7 @@ mod tests {
         write(root.path(), &["event_type=x/a"]);
         symlink(root.path().join("event_type=x/a"), root.path().join("b")).unwrap();
         let found = list(&[root.path().join("b")], 9).unwrap().0;
-        assert_eq!(found[0].origin.event_type.as_deref(), Some("x"));
+        assert_eq!(found[0].defaults.event_type.as_deref(), Some("x"));
     }
 
     #[test]

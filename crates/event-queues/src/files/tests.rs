@@ -95,7 +95,7 @@ async fn files_are_handed_out_in_order_with_what_their_paths_say() {
     assert!(reports.is_empty());
     let all = rest(&mut queue).await;
     assert_eq!(text(&all), lines(0..5));
-    let types: Vec<_> = all.iter().map(|delivery| delivery.origin.event_type.as_deref()).collect();
+    let types: Vec<_> = all.iter().map(|delivery| delivery.defaults.event_type.as_deref()).collect();
     assert_eq!(types, [Some("users.messages.email.Send"), None]);
     assert!(all[0].receipt < all[1].receipt);
     let progress = queue.progress();

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::super::reference::{EMAIL, Element, compare, decode_with, skipped};
 use super::ends_with_key;
 use crate::Malformed;
-use crate::{Framing, Origin, Part};
+use crate::{EventDefaults, Framing, Part};
 
 fn decode(body: &str) -> Vec<Element> {
-    decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default())
+    decode_with(body.as_bytes(), &Framing::Document, false, &EventDefaults::default())
 }
 
 fn ignored(event_type: &str) -> Element {
@@ -63,7 +63,7 @@ fn documents_one_behind_the_other_are_read_as_each_would_be() {
         ] {
             let each: Vec<_> = documents.iter().flat_map(|document| decode(document)).collect();
             let body = documents.join(between);
-            compare(body.as_bytes(), &Framing::Document, false, &Origin::default());
+            compare(body.as_bytes(), &Framing::Document, false, &EventDefaults::default());
             assert_eq!(decode(&body), each, "{body}");
         }
     }
@@ -114,9 +114,9 @@ fn what_a_key_is_cut_off_before_is_no_part_of_it_if_the_key_stands_in_a_text() {
 
 #[test]
 fn an_event_whose_type_comes_from_outside_is_known_by_its_id_and_time() {
-    let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
+    let defaults = EventDefaults { event_type: Some(EMAIL.into()), ..EventDefaults::default() };
     let body = br#"[{"id":"1","time":1,},{"id":"2","time":2,"x":{"id":"3","time":3}},{"id":"4"}]"#;
-    let found = decode_with(body, &Framing::Document, false, &origin);
+    let found = decode_with(body, &Framing::Document, false, &defaults);
     assert!(matches!(&found[..], [Element::Send { id, .. }, Element::Skipped(_)] if id == "2"), "{found:?}");
 }
 
@@ -219,7 +219,7 @@ proptest! {
         // A push, a line of a file, a message.
         let message = Part { end: body.len(), framing: Framing::Document };
         for framing in [Framing::Document, Framing::Lines, Framing::Parts([message].into())] {
-            let found = decode_with(&body, &framing, true, &Origin::default());
+            let found = decode_with(&body, &framing, true, &EventDefaults::default());
             let count = |number: usize| {
                 let wanted = id(number);
                 let is_it = |element: &&Element| matches!(element, Element::Send { id, .. } if *id == wanted);

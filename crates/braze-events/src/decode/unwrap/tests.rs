@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::super::reference::{EMAIL, Element, WRAPPERS, bad, compare, decode_with, skipped};
 use super::super::{Scope, extract};
 use super::*;
-use crate::{Framing, Malformed, Origin};
+use crate::{EventDefaults, Framing, Malformed};
 
 fn event(id: &str) -> Value {
     json!({ "event_type": EMAIL, "id": id, "time": 1_800_000_000, "properties": { "app_group_id": "g" } })
@@ -15,8 +15,8 @@ fn base64(content: &Value) -> String {
 }
 
 fn decode(body: &str) -> Vec<Element> {
-    compare(body.as_bytes(), &Framing::Document, false, &Origin::default());
-    decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default())
+    compare(body.as_bytes(), &Framing::Document, false, &EventDefaults::default());
+    decode_with(body.as_bytes(), &Framing::Document, false, &EventDefaults::default())
 }
 
 /// The ids of the sends in a body; whatever else is in it is told.
@@ -103,7 +103,8 @@ fn of_two_keys_with_events_the_one_that_is_tried_first_counts_wherever_it_stands
                 format!("{{\"{first}\":{},\"{second}\":{}}}", event("1"), event("2")),
                 format!("{{\"{second}\":{},\"{first}\":{}}}", event("2"), event("1")),
             ] {
-                let found = decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default());
+                let found =
+                    decode_with(body.as_bytes(), &Framing::Document, false, &EventDefaults::default());
                 assert!(matches!(&found[..], [Element::Send { id, .. }] if id == "1"), "{body}: {found:?}");
             }
         }
@@ -133,7 +134,7 @@ fn a_wrapper_with_a_number_for_its_time_or_with_a_tag_is_one_all_the_same() {
 fn a_key_that_is_written_with_escapes_or_comes_twice_is_found_as_the_last_of_its_name() {
     let (one, two) = (event("1"), event("2"));
     let body = format!(r#"{{"\u0064ata":{one},"x":[1],"d\u0061ta" : {two} }}"#);
-    let found = decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default());
+    let found = decode_with(body.as_bytes(), &Framing::Document, false, &EventDefaults::default());
     assert!(matches!(&found[..], [Element::Send { id, .. }] if id == "2"), "{found:?}");
 }
 
@@ -156,24 +157,24 @@ fn damage_in_a_wrapper_is_told_and_harms_no_other() {
 fn several_documents_in_one_record_are_all_read() {
     let data = STANDARD.encode(format!("{}\n{}{}\n", event("1"), event("2"), event("3")));
     let body = json!({ "records": [{ "data": data }] }).to_string();
-    assert_eq!(decode_with(body.as_bytes(), &Framing::Document, false, &Origin::default()).len(), 3);
+    assert_eq!(decode_with(body.as_bytes(), &Framing::Document, false, &EventDefaults::default()).len(), 3);
 }
 
 #[test]
 fn a_typeless_event_is_taken_where_the_wrapper_has_no_id() {
     let body = json!({ "schema": {}, "payload": { "id": "5", "time": 1_800_000_000 } }).to_string();
-    let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
-    compare(body.as_bytes(), &Framing::Document, true, &origin);
-    let found = decode_with(body.as_bytes(), &Framing::Document, true, &origin);
+    let defaults = EventDefaults { event_type: Some(EMAIL.into()), ..EventDefaults::default() };
+    compare(body.as_bytes(), &Framing::Document, true, &defaults);
+    let found = decode_with(body.as_bytes(), &Framing::Document, true, &defaults);
     assert!(matches!(&found[..], [Element::Send { id, .. }] if id == "5"), "{found:?}");
 }
 
 #[test]
 fn a_typeless_event_before_damage_in_a_wrapper_is_taken() {
     let body = json!({ "payload": r#"[{"id":"5"},"a":{}]"# }).to_string();
-    let origin = Origin { event_type: Some(EMAIL.into()), ..Origin::default() };
-    compare(body.as_bytes(), &Framing::Document, false, &origin);
-    let found = decode_with(body.as_bytes(), &Framing::Document, false, &origin);
+    let defaults = EventDefaults { event_type: Some(EMAIL.into()), ..EventDefaults::default() };
+    compare(body.as_bytes(), &Framing::Document, false, &defaults);
+    let found = decode_with(body.as_bytes(), &Framing::Document, false, &defaults);
     let [Element::Send { id, .. }, Element::Skipped(_)] = &found[..] else { panic!("{found:?}") };
     assert_eq!(id, "5");
 }
@@ -186,7 +187,7 @@ fn a_wrapped_event_speaks_for_the_app_groups_of_its_sender_and_for_no_other() {
         let body = json!({ "Records": [{ "body": event("1").to_string() }] }).to_string();
         let mut out = Vec::new();
         extract(body.as_bytes(), &mut out, Some(scope)).unwrap();
-        let found = decode_with(&out, &Framing::Extract, false, &Origin::default());
+        let found = decode_with(&out, &Framing::Extract, false, &EventDefaults::default());
         assert_eq!(found == [bad(Malformed::ForeignAppGroup)], foreign, "{found:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::frame::{self, MessageKind};
 use super::offsets::{Assignment, Partition};
-use crate::Origin;
+use crate::EventDefaults;
 use crate::event_type::event_type_in;
 
 /// A batch is handed over at this size: large enough to cost nothing per message, small beside the deliveries that a lane
@@ -84,8 +84,8 @@ impl MessageBatch {
 
 /// Braze has one topic per event type: `users.messages.email.Send`, with whatever before it. The topic's type applies to
 /// events that do not state theirs.
-pub(super) fn origin_of(topic: &str) -> Arc<Origin> {
-    Arc::new(Origin { event_type: event_type_in(topic).map(Into::into), ..Origin::default() })
+pub(super) fn defaults_of(topic: &str) -> Arc<EventDefaults> {
+    Arc::new(EventDefaults { event_type: event_type_in(topic).map(Into::into), ..EventDefaults::default() })
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl DeliveryMaker {
         let delivery = Delivery {
             body: body.into(),
             framing: Framing::Parts(parts),
-            origin: Arc::clone(&batch.assignment.origin),
+            defaults: Arc::clone(&batch.assignment.defaults),
             source: Source::Partition {
                 topic: Arc::clone(&batch.partition.topic),
                 number: batch.partition.number,
@@ -270,7 +270,7 @@ fn recall(receipt: Receipt) -> Delivery {
     Delivery {
         body: bytes::Bytes::new(),
         framing: Framing::Document,
-        origin: Arc::default(),
+        defaults: Arc::default(),
         source: Source::default(),
         oversized: 0,
         recall: true,
@@ -341,7 +341,7 @@ mod tests {
         Decoder::new(&[EMAIL.into()], false).decode(
             &delivery.body,
             &delivery.framing,
-            &delivery.origin,
+            &delivery.defaults,
             |found| {
                 all.push(match found {
                     Decoded::Send(send) => String::from_utf8(send.id.to_vec()).unwrap(),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Message as _;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 
-use super::batch::origin_of;
+use super::batch::defaults_of;
 use super::broker_requests::{self, BrokerQuestion};
 use super::callbacks::{Event, give_up, without_offsets};
 use super::offsets::Partition;
@@ -121,7 +121,7 @@ impl Poller {
         });
         for partition in partitions {
             let offset = committed.iter().find(|(known, _)| known == partition).map(|(_, offset)| *offset);
-            self.offsets.assign(partition.clone(), origin_of(&partition.topic), offset);
+            self.offsets.assign(partition.clone(), defaults_of(&partition.topic), offset);
         }
         let wanted = without_offsets(partitions);
         // One that was paused when it was given up would stay so: the client remembers that.

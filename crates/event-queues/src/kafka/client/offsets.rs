@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) use self::gaps::Loss;
 use self::gaps::{OffsetGap, OffsetGaps};
-use crate::{Origin, Receipt};
+use crate::{EventDefaults, Receipt};
 
 mod gaps;
 
@@ -25,7 +25,7 @@ pub(super) struct Partition {
 #[derive(Debug, Default)]
 pub(super) struct Assignment {
     /// The topic's facts about its events.
-    pub(super) origin: Arc<Origin>,
+    pub(super) defaults: Arc<EventDefaults>,
     is_over: AtomicBool,
 }
 
@@ -136,8 +136,13 @@ pub(super) struct PartitionOffsets {
 
 impl PartitionOffsets {
     /// Adds `partition`, which belongs to this process from here on; `committed` is the group's committed offset.
-    pub(super) fn assign(&mut self, partition: Partition, origin: Arc<Origin>, committed: Option<i64>) {
-        let assignment = Arc::new(Assignment { origin, is_over: AtomicBool::new(false) });
+    pub(super) fn assign(
+        &mut self,
+        partition: Partition,
+        defaults: Arc<EventDefaults>,
+        committed: Option<i64>,
+    ) {
+        let assignment = Arc::new(Assignment { defaults, is_over: AtomicBool::new(false) });
         let assigned =
             AssignedPartition { assignment, requested: committed, committed, ..AssignedPartition::default() };
         if let Some(before) = self.assigned.insert(partition, assigned) {

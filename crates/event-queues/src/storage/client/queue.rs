@@ -162,12 +162,12 @@ impl StorageQueue {
         let receipt = Receipt(self.receipt);
         let Cut { body, framing, oversized, position, .. } = cut;
         let source = Source::Object { url: Arc::clone(&object.name), end: position };
-        let origin = Arc::clone(&object.origin);
+        let defaults = Arc::clone(&object.defaults);
         if record.standing != ObjectStanding::Begun {
             self.health.pending.take(&object.key);
         }
         self.marks.push_back((receipt, object, Some(record)));
-        Delivery { body, framing, origin, source, oversized, recall: false, receipt }
+        Delivery { body, framing, defaults, source, oversized, recall: false, receipt }
     }
 
     /// An object needs nothing more: it is settled with the chunks before it, which may be settled already.

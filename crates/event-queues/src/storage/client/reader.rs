@@ -20,7 +20,7 @@ use super::bucket_state::{ContentHash, ObjectRecord, ObjectStanding};
 use super::download::{self, Account, Download};
 use super::health::BucketHealth;
 use super::pending::ObjectKey;
-use crate::Origin;
+use crate::EventDefaults;
 use crate::content::{BufferPool, Content, Cut, READ_LIMITS, ReadPlace, Stop};
 use crate::event_type::event_type_of_path;
 use crate::unread::Unread;
@@ -80,7 +80,7 @@ pub(super) struct ReadObject {
     pub(super) key: ObjectKey,
     /// Its name in messages.
     pub(super) name: Arc<str>,
-    pub(super) origin: Arc<Origin>,
+    pub(super) defaults: Arc<EventDefaults>,
 }
 
 pub(super) struct ObjectReader {
@@ -289,8 +289,12 @@ impl ObjectReader {
         let bucket = &self.buckets[object.source];
         let path = &object.meta.location;
         let event_type = event_type_of_path(std::path::Path::new(path.as_ref()));
-        let origin = Origin { event_type, app_group_id: bucket.app_group_id.clone(), ..Origin::default() };
-        ReadObject { key: object.key(), name: Arc::clone(name), origin: Arc::new(origin) }
+        let defaults = EventDefaults {
+            event_type,
+            app_group_id: bucket.app_group_id.clone(),
+            ..EventDefaults::default()
+        };
+        ReadObject { key: object.key(), name: Arc::clone(name), defaults: Arc::new(defaults) }
     }
 
     /// Decides from where an object is read.

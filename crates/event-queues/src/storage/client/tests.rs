@@ -154,8 +154,8 @@ async fn the_path_says_the_type_and_the_source_the_app_group() {
     place.write(&format!("{HOUR}/a"), &event(1));
     let (mut queue, _) = open(place.settings(StorageStart::Beginning), StorageRun::Once, now()).unwrap();
     let delivery = queue.receive().await.unwrap().unwrap();
-    assert_eq!(delivery.origin.event_type.as_deref(), Some(SEND));
-    assert_eq!(delivery.origin.app_group_id.as_deref(), Some("g"));
+    assert_eq!(delivery.defaults.event_type.as_deref(), Some(SEND));
+    assert_eq!(delivery.defaults.app_group_id.as_deref(), Some("g"));
     assert_eq!(delivery.source.input(), "storage");
     assert!(
         delivery.source.to_string().contains(&format!("bucket/{HOUR}/a, before byte 11")),

@@ -4,9 +4,9 @@ use super::*;
 
 #[track_caller]
 fn assert_read(query: &str, id: Option<&str>, name: Option<&str>) {
-    let origin = read(query);
-    assert_eq!(origin.event_type, None);
-    assert_eq!((origin.app_group_id.as_deref(), origin.app_group_name.as_deref()), (id, name));
+    let defaults = read(query);
+    assert_eq!(defaults.event_type, None);
+    assert_eq!((defaults.app_group_id.as_deref(), defaults.app_group_name.as_deref()), (id, name));
 }
 
 #[test]
@@ -40,9 +40,9 @@ proptest! {
 
 fn bound(ids: &[&str], query: Option<&str>) -> Option<(Option<String>, bool)> {
     let app_groups: AppGroups = ids.iter().map(|id| Box::from(*id)).collect();
-    let origin = read_within(query.unwrap_or_default(), &app_groups).ok()?;
-    let id = origin.app_group_id.as_deref().map(str::to_owned);
-    Some((id, origin.app_group_id.is_some()))
+    let defaults = read_within(query.unwrap_or_default(), &app_groups).ok()?;
+    let id = defaults.app_group_id.as_deref().map(str::to_owned);
+    Some((id, defaults.app_group_id.is_some()))
 }
 
 #[test]
