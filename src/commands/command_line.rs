@@ -15,12 +15,12 @@ A first look, without an account, in the folder of the sources or of the archive
   braze-datadog run --config config/quickstart.toml --again --import samples/currents.ndjson
 Before a configuration goes live:
   braze-datadog check --config /etc/braze-datadog/braze-datadog.toml
-What became of last week's files (the last line of the output is the books, as JSON):
+Count last week's files (the last line of the output is the books, as JSON):
   braze-datadog run --once --import exports/ --config …
 
 Exit status: 0; 1 the run failed; 3 run --once has dropped sends, or reconcile found more than its tolerance;
 78 the configuration is wrong.
-Signals: SIGHUP reads the configuration again; SIGTERM and SIGINT flush and stop, a second one stops at once.
+Signals: SIGHUP reloads the configuration; SIGTERM and SIGINT flush and stop, a second one stops at once.
 While it runs: http://127.0.0.1:8081/ for people, /status as JSON, /metrics for Prometheus.";
 
 /// Counts the messages that Braze sends and forwards the counts to Datadog.
@@ -47,7 +47,7 @@ pub(super) enum Command {
     Generate(GenerateArguments),
     /// Print a Datadog monitor on a campaign, a Canvas, a step or the forwarder, ready to be posted
     Monitors(Box<MonitorsArguments>),
-    /// Compare what Datadog has accepted with Braze's dashboard, by campaign, Canvas, step and day, and say why they differ
+    /// Compare what Datadog has accepted with Braze's dashboard, by campaign, Canvas, step and day, and explain the differences
     Reconcile(Box<ReconcileArguments>),
 }
 
@@ -63,7 +63,7 @@ pub(super) struct TopArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct GenerateArguments {
-    /// Where to; it is made if it is not there, and files in it are replaced
+    /// The directory; it is created if it does not exist, and files in it are replaced
     #[arg(value_name = "DIRECTORY")]
     pub(super) directory: PathBuf,
 }
@@ -72,15 +72,15 @@ pub(super) struct GenerateArguments {
 pub(super) struct CheckArguments {
     #[command(flatten)]
     pub(super) config: ConfigArgument,
-    /// Exit with status 78 where there are warnings, too
+    /// Exit with status 78 if there are warnings, too
     #[arg(long)]
     pub(super) deny_warnings: bool,
     /// Also ask Datadog whether each connection's API key is valid on its site; exit status 78 if one is not, 1 if
     /// Datadog can't be asked
     #[arg(long)]
     pub(super) online: bool,
-    /// Where a key is not valid, ask all of Datadog's other sites whether it belongs there. This shows the key to
-    /// Datadog's other regions, the US government's among them, and is done only when asked for
+    /// If a key is not valid, ask all of Datadog's other sites whether it belongs there. This shows the key to Datadog's
+    /// other regions, the US government's included
     #[arg(long, requires = "online")]
     pub(super) find_site: bool,
 }

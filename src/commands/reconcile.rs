@@ -34,11 +34,11 @@ What was sent last week, by campaign, Canvas and step, the largest difference fi
 The key is a REST API key of one workspace, with the permissions campaigns.data_series and canvas.data_series; --all needs
 campaigns.list and canvas.list, too. Days are those of the company in Braze: --time-zone is the one of its dashboard.
 
-What differs is explained: dropped here (by reason), received too late, never received, on the other side of midnight, or
-not in Braze's dashboard (retries, seed sends). A day that is not over, or that began before the forwarder kept its history,
-is left out. What Braze can't be asked about is listed, and is never taken for 0.
+Differences are explained: dropped here (by reason), received too late, never received, on the other side of midnight, or not
+in Braze's dashboard (retries, seed sends). A day that is not over, or that began before the forwarder kept its history, is
+left out. What Braze can't be asked about is listed, and is never taken for 0.
 
-Exit status: 0 all of it is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something, or all of it, could
+Exit status: 0 everything is within --tolerance; 3 a campaign, a Canvas or a step is beyond it; 1 something, or all of it, could
 not be compared, or the run failed; 78 the configuration is wrong.";
 
 /// The arguments of `reconcile`.
@@ -60,20 +60,20 @@ pub(super) struct ReconcileArguments {
     /// This Canvas with its steps; can be given again
     #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     canvas: Vec<String>,
-    /// Every campaign and Canvas that Braze lists, so that those are found of which nothing was received
+    /// Every campaign and Canvas that Braze lists, to find those of which nothing was received
     #[arg(long, conflicts_with_all = ["campaign", "canvas"], help_heading = "What is compared")]
     all: bool,
-    /// Only sends of this app group; the key's workspace, where the forwarder has several
+    /// Only sends of this app group: the key's workspace, if the forwarder has several
     #[arg(long, value_name = "ID", value_parser = id, help_heading = "What is compared")]
     app_group: Option<String>,
-    /// How far apart both sides may be, in percent of Braze's number
+    /// How far apart the two sides may be, in percent of Braze's number
     #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = Tolerance::parse, help_heading = "What is compared")]
     tolerance: Tolerance,
 
     /// The address of Braze's REST API: `https://rest.fra-01.braze.eu`, `https://rest.iad-01.braze.com`, …
     #[arg(long, value_name = "URL", help_heading = "Who is asked")]
     braze_url: String,
-    /// A file with a REST API key, for its owner alone (chmod 600)
+    /// A file with a REST API key, readable by its owner only (chmod 600)
     #[arg(long, value_name = "FILE", help_heading = "Who is asked")]
     braze_key_file: PathBuf,
     /// The forwarder's admin port, here or on another machine [default: that of --config, else `http://127.0.0.1:8081`]
@@ -83,7 +83,7 @@ pub(super) struct ReconcileArguments {
     #[arg(long, value_name = "PATH", conflicts_with = "url", help_heading = "Who is asked")]
     config: Option<PathBuf>,
 
-    /// Write JSON, everything of it, instead of a table of what differs
+    /// Write everything as JSON instead of a table of the differences
     #[arg(long)]
     json: bool,
 }

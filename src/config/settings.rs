@@ -36,7 +36,7 @@ const OPTIONS_EXAMPLE: &str = r#""security.protocol" = "SASL_SSL"
 "sasl.mechanisms" = "SCRAM-SHA-512"
 "sasl.username" = "forwarder"
 "sasl.password.file" = "/etc/braze-datadog/kafka.password"
-One name for each forwarder, for ever: then a restart within session.timeout.ms moves no partition.
+A stable name for each forwarder: a restart within session.timeout.ms then moves no partition.
 "group.instance.id" = "forwarder-1""#;
 
 /// Makes the structs: a field is written with its default, if that is not the type's own.
@@ -74,32 +74,32 @@ settings! {
 /// that is off by default, or that has no default: remove the # to use it.
 ///
 /// Durations are written "250ms", "10s", "10m", "1h30m"; sizes "16MiB", "4GiB" (powers of 1024), "500KB" (powers
-/// of 1000), or as a number of bytes. Relative paths start from the folder of the file that they stand in. Every key can also be set
-/// by an environment variable, which wins: flush.interval by BRAZE_DATADOG__FLUSH__INTERVAL, a list as
+/// of 1000), or as a number of bytes. Relative paths start from the folder of the file they are in. Every key can also be set
+/// by an environment variable, which takes precedence: flush.interval by BRAZE_DATADOG__FLUSH__INTERVAL, a list as
 /// BRAZE_DATADOG__EVENTS__COUNT="a,b".
 ///
-/// Only a connection is required. `braze-datadog check` says whether this file is right. SIGHUP makes a running
-/// process read it again: connections, keys, tags, log.level and more change at once; the log names what needs a restart. Files of
-/// connections_directory, of API keys, tokens and certificates are read again by themselves when they change.
+/// Only a connection is required. `braze-datadog check` validates this file. SIGHUP makes a running process reload it:
+/// connections, keys, tags, log.level and more change at once; the log names what needs a restart. The files of
+/// connections_directory, and files of API keys, tokens and certificates, are reloaded when they change.
 pub(super) struct Settings {
-    /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below what the service
-    /// manager waits: systemd 45s (the units here), Kubernetes 30s, docker stop 10s.
+    /// How long a stop (SIGTERM) waits for the outcome of the last flush. At most 10m. Keep it below the time that the service
+    /// manager allows: systemd 45s (the units here), Kubernetes 30s, docker stop 10s.
     // Above, whatever started the program has killed it.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub shutdown_timeout: Span = span(20),
     /// Threads that decode and count; 0: one per core, at most 256, and no more than flush.max_series_total has room for
-    /// flush.max_series in each. Lower it to leave cores to others.
+    /// flush.max_series in each. Lower it to leave cores to other processes.
     #[schemars(range(max = 256))]
     pub lanes: usize,
-    /// Ask Datadog at the start, hourly and for a new key whether each API key is valid on its site (GET /api/v1/validate);
-    /// /status, the metric braze_datadog_key_valid and the log say what came of it. Nothing waits for it, and nothing is
-    /// dropped for it; where Datadog can't be asked, the state is "unknown". Connections with a url of one's own, or dry_run, are never
-    /// asked about. false: for networks that let nothing out but points. Changes at once on SIGHUP.
+    /// Ask Datadog at the start, hourly and for each new key whether it is valid on its site (GET /api/v1/validate); /status,
+    /// the metric braze_datadog_key_valid and the log show the result. Nothing waits for it, and nothing is dropped because of
+    /// it; if Datadog can't be asked, the state is "unknown". Connections with a url or dry_run are never asked about.
+    /// false: for networks that let nothing out but points. Changes at once on SIGHUP.
     #[schemars(extend("x-reload" = true))]
     pub validate_keys: bool = true,
-    /// A folder with more connections, one a file: NAME.toml holds the keys of a [connections.NAME] section, without that
-    /// line; relative paths in it start from that folder. For many customers, or for files that another system writes: what
-    /// changes in it is taken over within seconds. Empty: none.
+    /// A folder with more connections, one per file: NAME.toml holds the keys of a [connections.NAME] section, without that
+    /// line; relative paths in it start from that folder. For many customers, or for files that another system writes: changes
+    /// are picked up within seconds. Empty: none.
     #[schemars(extend("x-reload" = true))]
     pub connections_directory: String,
     pub queue: QueueSection,
@@ -117,28 +117,29 @@ pub(super) struct Settings {
     #[schemars(extend("x-reload" = true))]
     pub connections: BTreeMap<String, ConnectionSection>,
     pub history: HistorySection,
-    /// What the forwarder tells Datadog of itself, with every flush, so that nobody needs an Agent to learn that sends are
-    /// lost: braze.forwarder.sends_dropped (tags connection and reason), queue_depth, queue_waiting, kafka_consumer_lag, storage_lag_seconds, sends_pending,
-    /// flush_milliseconds, ready, config_reload_refused and connections_refused, each with version and tags.static. Points like all others, sent once; config/datadog has monitors.
+    /// What the forwarder reports about itself to Datadog, with every flush, so that lost sends are noticed without an Agent:
+    /// braze.forwarder.sends_dropped (tags connection and reason), queue_depth, queue_waiting, kafka_consumer_lag,
+    /// storage_lag_seconds, sends_pending, flush_milliseconds, ready, config_reload_refused and connections_refused, each with
+    /// version and tags.static. They are points like all others, sent once; config/datadog has monitors on them.
     #[schemars(extend("x-reload" = true))]
     pub forwarder_metrics: ForwarderMetricsSection,
-    /// Once a day the running process sets what it has counted, and Datadog has accepted, beside what Braze's dashboard has, as
-    /// `braze-datadog reconcile` does; the page, /status and /metrics say what came of it. Off unless braze_url and a key are
-    /// set. The first time is some seconds after the start. Where a REST API key is wrong or Braze fails, nothing else is touched.
+    /// Once a day the running process compares what it has counted, and Datadog has accepted, with Braze's dashboard, as
+    /// `braze-datadog reconcile` does; the page, /status and /metrics show the result. Off unless braze_url and a key are set.
+    /// The first comparison is some seconds after the start. A wrong REST API key, or a Braze that fails, affects nothing else.
     #[schemars(extend("x-reload" = true))]
     pub reconcile: ReconcileSection,
     pub log: LogSection,
 }
 
 pub(super) struct ForwarderMetricsSection {
-    /// The connection that they go out by. Empty: none, which is free; else they are seven series (each five custom metrics),
+    /// The connection that sends them. Empty: none, which is free; else they are seven series (each five custom metrics),
     /// eight with Kafka or buckets, and one for each connection and reason of drops. A connection of their own (your key, and an
     /// app group that nobody has) keeps them apart from what customers see.
     #[schemars(extend("x-empty" = "none"))]
     pub connection: String,
-    /// Also send braze.forwarder.campaign_last_send_age, at most once a minute: the seconds since each campaign was sent last, over
-    /// restarts, from the history. Tags: campaign_id, campaign_name, connection and tags.static. The 1,000 campaigns that were
-    /// sent last, within 35 days; each is a series more (five custom metrics).
+    /// Also send braze.forwarder.campaign_last_send_age, at most once a minute: the seconds since each campaign was last sent,
+    /// from the history, so across restarts. Tags: campaign_id, campaign_name, connection and tags.static. Only for the 1,000
+    /// campaigns that were sent last, within 35 days; each is one more series (five custom metrics).
     pub campaign_last_send_age: bool,
 }
 
@@ -155,34 +156,34 @@ pub(super) struct QueueSection {
 }
 
 pub(super) struct Embedded {
-    /// On a disk that survives a restart. Imports keep their place here too, whatever the kind of the queue.
+    /// On a disk that survives a restart. How far imports have come is kept here, too, whatever the kind of queue.
     pub directory: String = "/var/lib/braze-datadog/queue".into(),
-    /// Bytes on disk. When it is full, push answers 503 and Braze tries again later; nothing is thrown away. One million
-    /// events take about 200MB: raise it to outlast a longer standstill.
+    /// Bytes on disk. When it is full, pushes are answered 503 and Braze tries again later; nothing is thrown away. One million
+    /// events take about 200MB: raise it to survive a longer outage.
     pub max_size: Size = Size(4 << 30),
 }
 
 pub(super) struct Kafka {
-    /// host:port of one broker or more; they name the others. A broker that is away is waited for; /readyz says so.
+    /// host:port of one broker or more; they name the others. If no broker can be reached it waits; /readyz says so.
     pub brokers: Vec<String> = vec!["localhost:9092".into()],
-    /// Names of topics, or a regular expression that begins with ^; new topics that fit it are picked up within half a
-    /// minute. Messages are JSON (an envelope, an array, a bare event), Avro or JSON by a schema of a registry, or Avro containers. A
-    /// topic whose name ends in an event type (braze.users.messages.email.Send) stands for events that do not say theirs. A
-    /// message of more than 16 MiB is booked as malformed.
+    /// Names of topics, or a regular expression that begins with ^; new topics that match it are picked up within half a
+    /// minute. Messages are JSON (an envelope, an array, a bare event), Avro or JSON with a schema of a registry, or Avro
+    /// containers. If a topic's name ends in an event type (braze.users.messages.email.Send), that is the type of events that do
+    /// not state theirs. A message of more than 16 MiB is booked as malformed.
     pub topics: Vec<String> = vec!["braze.sends".into()],
     /// Forwarders that share a group share the work.
     pub group_id: String = "braze-datadog".into(),
-    /// The URL of a schema registry, for messages that name a schema before their value or in a header: Confluent's or what
-    /// speaks its API, or Apicurio's own (https://HOST/apis/registry/v3, v2); may hold user and password. While it is away, reading
-    /// waits. Empty: such messages are booked as malformed, unless they are JSON.
+    /// The URL of a schema registry, for messages that name a schema before their value or in a header: Confluent's API, or
+    /// Apicurio's own (https://HOST/apis/registry/v3, v2); may contain user and password. While it is unavailable, reading waits.
+    /// Empty: such messages are booked as malformed, unless they are JSON.
     pub schema_registry: SecretText,
     /// A file with user:password (in Confluent Cloud: API key and secret) or with a bearer token for the registry.
     pub schema_registry_auth_file: String,
-    /// Apicurio's own API only, whose schemas have two numbers: which of them stands before a message, "global" or "content" (the
-    /// producer's apicurio.registry.use-id). "auto": the content's with v3, the global one with v2, as its serializers do by default.
+    /// Only for Apicurio's own API, whose schemas have two ids: which one is before a message, "global" or "content" (the
+    /// producer's apicurio.registry.use-id). "auto": the content id with v3, the global id with v2, as its serializers do by default.
     #[serde(with = "SchemaIds")]
     pub schema_registry_ids: event_queues::kafka::SchemaIds = event_queues::kafka::SchemaIds::Auto,
-    /// For "sasl.mechanisms" = "OAUTHBEARER": a file with a JSON Web Token, read again before the token expires.
+    /// For "sasl.mechanisms" = "OAUTHBEARER": a file with a JSON Web Token, reread before the token expires.
     pub oauth_token_file: String,
     /// Handed to librdkafka as they are: TLS, SASL (PLAIN, SCRAM, OAUTHBEARER), fetch sizes. A name with .file at its end
     /// is the path of a file that holds the value. In environment variables, _ stands for the dots:
@@ -200,16 +201,16 @@ pub(super) struct Kafka {
 pub(super) struct Push {
     /// IP address and port. Anything but 127.0.0.1 (or [::1]) needs a token_file.
     pub listen: Address = here(8080),
-    /// A file with the bearer tokens that are accepted, one a line; read again when it changes, so that tokens can be rotated.
-    /// A line may go on with the ids of the app groups that its token is bound to, parted by commas:
+    /// A file with the bearer tokens that are accepted, one per line; reloaded when it changes, so that tokens can be rotated.
+    /// A token may be followed by the ids of the app groups that it is bound to, separated by commas:
     ///   TOKEN
     ///   TOKEN 5f3e8f0a-1234-4cde-9abc-0123456789ab,0d6c8a4e-3f5b-4f6e-9d39-6f1f1b7c2a10
     /// An event of another app group is then booked as malformed (foreign_app_group), and a URL that names another one is
-    /// answered 401. An event that names none is of the URL's app group, else of the one that the token is bound to.
-    /// Empty: no token is asked.
+    /// answered 401. An event that names none belongs to the URL's app group, else to the one that the token is bound to.
+    /// Empty: no token is required.
     #[schemars(extend("x-empty" = "none: no token is asked"))]
     pub token_file: String,
-    /// The certificate chain, a PEM file; together with tls_key. Empty: plain HTTP, for a proxy in front that ends TLS.
+    /// The certificate chain, a PEM file; together with tls_key. Empty: plain HTTP, for a proxy in front that terminates TLS.
     pub tls_certificate: String,
     /// The private key of the certificate, a PEM file.
     pub tls_key: String,
@@ -222,21 +223,21 @@ pub(super) struct Push {
 pub(super) struct Admin {
     /// Health, metrics and the status page, without a password: IP address and port. In a container: "0.0.0.0:8081".
     pub listen: Address = here(8081),
-    /// Names under which the port may be asked, beside its IP address and localhost, such as "dashboard.example.com". Others
-    /// are refused, for a page of somebody else's could have sent a browser here. Health answers under every name.
+    /// Host names that the port answers to, besides its IP address and localhost, such as "dashboard.example.com". Others are
+    /// refused, because somebody else's web page could have sent a browser here. Health checks are answered under every name.
     pub hosts: Vec<String>,
 }
 
 pub(super) struct Events {
-    /// The event types that are one send each. Also on offer: "users.messages.liveactivity.Send". Don't add *.Retry,
-    /// users.messages.sms.CarrierSend or users.canvas.costep.Send: they stand beside the real send, and count it twice.
+    /// The event types that are counted, each event as one send. Also available: "users.messages.liveactivity.Send". Don't add
+    /// *.Retry, users.messages.sms.CarrierSend or users.canvas.costep.Send: they come in addition to the real send, and would count it twice.
     pub count: Vec<String> = counted_types(),
-    /// "event": counted under the event's own time, in buckets of flush.interval. "arrival": under the moment it was
-    /// counted; for tests, and where when it was sent matters less than that no send is lost.
+    /// "event": an event is counted at its own time, in buckets of flush.interval. "arrival": at the time when it is counted;
+    /// for tests, or if losing no send matters more than when it was sent.
     #[serde(with = "Timestamp")]
     pub timestamp: aggregate::Timestamp = aggregate::Timestamp::Event,
-    /// What happens to an event that is outside Datadog's window (1 hour behind, 10 minutes ahead), which Datadog would
-    /// lose silently. "drop": it is booked as dropped. "restamp": it is counted under the present moment.
+    /// What to do with an event outside Datadog's window (1 hour behind, 10 minutes ahead), which Datadog would silently
+    /// discard. "drop": it is booked as dropped. "restamp": it is counted at the present time.
     #[serde(with = "Late")]
     pub late: aggregate::Late = aggregate::Late::Drop,
 }
@@ -246,21 +247,21 @@ pub(super) struct DedupSection {
     // Above, max_ids is what bounds it anyway.
     #[schemars(extend("x-min" = "0s", "x-max" = "24h"))]
     pub window: Span = span(600),
-    /// How many ids are remembered. Each connection has an equal share; beyond it, its ids are forgotten early once there is
-    /// no room left. At 4 million: 6,600 events a second for 10 minutes. 1 to 1,000,000,000; each takes memory.
+    /// How many ids are remembered. Each connection has an equal share; once there is no room left, ids beyond that share are
+    /// forgotten early. 4 million last for 6,600 events a second during 10 minutes. 1 to 1,000,000,000; each takes memory.
     // Above, a zero too many is likelier than a machine of that size.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_ids: usize = 4_000_000,
 }
 
 pub(super) struct Tags {
-    /// Which tags a series has. Also on offer: "channel" (email, sms, …). Each tag set is billed by Datadog: leave out
-    /// what nobody looks at.
+    /// Which tags a series has. Also available: "channel" (email, sms, …). Datadog bills each tag set: leave out what nobody
+    /// looks at.
     #[schemars(extend("items" = {"type": "string", "enum": tags_on_offer().map(Tag::name).collect::<Vec<_>>()}))]
     pub include: Vec<String> = tag_names(),
     /// Tags that every series gets: ["env:prod"].
     pub r#static: Vec<String>,
-    /// "latest": one series per ids, with the newest name that is known. "as_sent": a renamed campaign is another series.
+    /// "latest": one series per set of ids, with the newest known name. "as_sent": a renamed campaign is another series.
     #[serde(with = "Names")]
     pub names: aggregate::tags::Names = aggregate::tags::Names::Latest,
 }
@@ -271,21 +272,21 @@ pub(super) struct Flush {
     // Datadog takes points that are at most ten minutes ahead, and loses those that are an hour behind.
     #[schemars(extend("x-min" = "1s", "x-max" = "10m", "x-whole-seconds" = true))]
     pub interval: Span = span(10),
-    /// How long one request may take, from 100ms to 1m; then its batch is dropped (there are no retries, for points add up).
+    /// How long one request may take, from 100ms to 1m; then its batch is dropped (never retried, because points add up).
     // Below, no request gets through; above, one dead site holds its payloads for longer than anyone waits.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub timeout: Span = span(5),
-    /// Series per connection and flush, 1 to 10,000,000; beyond it sends are counted under their app group and
-    /// overflow:true. It bounds memory and Datadog's bill.
+    /// Series per connection and flush, 1 to 10,000,000; further sends are counted with their app group and overflow:true only.
+    /// It bounds memory and Datadog's bill.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_series: usize = 100_000,
     /// Series of all connections together in all lanes, up to 1,000,000,000 and not below max_series; 0: what fits into a
-    /// quarter of the memory of the machine or container at 512 bytes a series. When it is reached, a connection that has
-    /// more than its share (the total by the number of connections that have series) overflows, and the others go on.
+    /// quarter of the memory of the machine or container, at 512 bytes per series. When it is reached, a connection that has
+    /// more than its share (the total divided by the number of connections with series) overflows, and the others go on.
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub max_series_total: usize,
-    /// For how long one connection to Datadog is used, from 1s to 24h; then the next request makes a new one and looks the
-    /// name up again, so that sends follow an address that moves.
+    /// How long an HTTP connection to Datadog is used, from 1s to 24h; then the next request opens a new one and resolves the
+    /// name again, so that sends follow an address that moves.
     // Below, each flush would connect anew; above, nobody would remember that it is set.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub max_connection_age: Span = span(300),
@@ -296,31 +297,31 @@ pub(super) struct ConnectionSection {
     /// default: with another organisation's site Datadog says "accepted" and shows nothing.
     #[schemars(example = &"US1")]
     pub site: String,
-    /// A full base URL in the place of site, for proxies and tests.
+    /// A full base URL instead of site, for proxies and tests.
     pub url: String,
     /// Allow a url that begins with http:// and is not on this machine; the API key then crosses the network unencrypted.
     pub allow_plain_http: bool,
     /// The API key (not the application key), in one of three places. A file, readable by this user only, is best: it is
-    /// read again when it changes.
+    /// reloaded when it changes.
     pub api_key_file: String,
     /// The name of an environment variable that holds it.
     #[schemars(example = &"DD_API_KEY")]
     pub api_key_env: String,
     /// Or the key itself.
     pub api_key: SecretText,
-    /// The app groups (workspaces) whose sends go here. Empty: every app group that no other connection names; one
-    /// connection can have that. UUIDs are compared without regard to case; the tag keeps what the event says.
+    /// The app groups (workspaces) whose sends go here. Empty: every app group that no other connection names; only one
+    /// connection can have that. UUIDs are compared case-insensitively; the tag keeps what the event says.
     pub app_group_ids: Vec<String>,
     /// The name of the metric: letters, digits, _ and . only, 200 at most.
     pub metric: String = "braze.messaging.sent".into(),
-    /// Print the points in the place of sending them; no API key is needed then.
+    /// Print the points instead of sending them; no API key is needed then.
     pub dry_run: bool,
-    /// Send braze.forwarder.heartbeat, one point per flush, sends or not: so that "no sends" and "no forwarder" can be told
-    /// apart (config/datadog/monitor-heartbeat.json). It goes with the sends, or in a request of its own. Tags: connection,
+    /// Send braze.forwarder.heartbeat, one point per flush, with or without sends, so that "no sends" and "no forwarder" can be
+    /// told apart (config/datadog/monitor-heartbeat.json). It goes with the sends, or in a request of its own. Tags: connection,
     /// version and tags.static. Costs one series (five custom metrics), or a point per flush where points are billed.
     pub heartbeat: bool,
-    /// Braze does not send the names of app groups. Give each its name for the tag app_group_name; one that
-    /// an event has all the same, or the URL of a push, gives way to it.
+    /// Braze does not send the names of app groups. Give each its name for the tag app_group_name; it takes precedence over a
+    /// name in an event or in the URL of a push.
     #[schemars(extend("x-example" = r#""5f3e8f0a-1234-4cde-9abc-0123456789ab" = "Acme EMEA""#))]
     pub app_group_names: BTreeMap<String, String>,
     /// The daily comparison with Braze's dashboard for the sends of this connection, with the key of its own workspace; the
@@ -329,13 +330,13 @@ pub(super) struct ConnectionSection {
 }
 
 /// What was sent when, by campaign, Canvas and step, so that the page, GET /history and `top` can say whether a newsletter
-/// went out last week. Counting does not depend on it: without it nothing is lost but memory of the past.
+/// went out last week. Counting does not depend on it.
 pub(super) struct HistorySection {
     /// Where it is kept, in one file; one process at a time. Empty: no history is kept.
     #[schemars(extend("x-empty" = "none: no history is kept"))]
     pub directory: String = "/var/lib/braze-datadog/history".into(),
-    /// Bytes of the file, 4MiB at least. When it is full, the oldest days leave first. A campaign that sends for an hour takes
-    /// about 60 bytes a day, one that sends all day 800.
+    /// Bytes of the file, at least 4MiB. When it is full, the oldest days are removed first. A campaign that sends for an hour
+    /// takes about 60 bytes a day, one that sends all day 800.
     // Below, a day of a few thousand campaigns does not fit.
     #[schemars(extend("x-min" = "4MiB"))]
     pub max_size: Size = Size(256 << 20),
@@ -345,8 +346,8 @@ pub(super) struct HistorySection {
 }
 
 pub(super) struct LogSection {
-    /// error, warn, info, debug or trace. The environment variable RUST_LOG wins, and can tell modules apart; what it gives no
-    /// level (`RUST_LOG=reqwest=debug`) stays at this one.
+    /// error, warn, info, debug or trace. The environment variable RUST_LOG takes precedence, and can set levels per module;
+    /// modules that it does not name (`RUST_LOG=reqwest=debug`) stay at this level.
     #[schemars(extend("x-reload" = true, "enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub level: String = "info".into(),
     /// "auto": text on a terminal, JSON otherwise. "text". "json".

@@ -9,12 +9,12 @@ use super::key::KeyPlace;
 use crate::app::arguments::ConfigArgument;
 
 const AFTER_HELP: &str = "\
-A connection is a file NAME.toml in connections_directory, and its API key NAME.key beside it. A running forwarder takes
-both over by itself; a command waits for that, and says so.
+A connection is a file NAME.toml in connections_directory, with its API key in NAME.key beside it. A running forwarder picks
+both up by itself; a command waits for that, and says so.
   braze-datadog connections add acme --app-group 5f3e8f0a-1234-4cde-9abc-0123456789ab
   vault read -field=key secret/acme | braze-datadog connections rotate acme --json
 
-Exit status: 0; 1 it failed, or Datadog or the forwarder did not answer; 78 it can't be: a key that is not valid, a name
+Exit status: 0; 1 it failed, or Datadog or the forwarder did not answer; 78 it is refused: a key that is not valid, a name
 that is taken, an app group that another connection has.";
 
 #[derive(Debug, Args)]
@@ -26,15 +26,15 @@ pub(in crate::commands) struct ConnectionsArguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
-    /// Add a connection. Its API key is asked for without echo, or read from standard input
+    /// Add a connection. It asks for the API key without echo, or reads it from standard input
     Add(AddArguments),
-    /// List the connections, and what the running forwarder says of them
+    /// List the connections, and their state in the running forwarder
     List(Common),
     /// Ask Datadog whether a connection's API key is valid on its site
     Test(TestArguments),
-    /// Put another API key in the place of a connection's; it is asked for, or read from standard input
+    /// Replace a connection's API key; it asks for the new one, or reads it from standard input
     Rotate(NamedArguments),
-    /// Take a connection and its key away. What is counted for it by then is still sent
+    /// Remove a connection and its key. What is counted for it by then is still sent
     Remove(NamedArguments),
 }
 
@@ -42,10 +42,10 @@ pub(super) enum Action {
 pub(super) struct Common {
     #[command(flatten)]
     pub(super) config: ConfigArgument,
-    /// Say what was done as JSON
+    /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// How many seconds the running forwarder may take to take over what was changed; 0: do not wait
+    /// How many seconds to wait for the running forwarder to pick the change up; 0: do not wait
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(super) wait: Duration,
 }
@@ -54,20 +54,20 @@ pub(super) struct Common {
 pub(super) struct AddArguments {
     /// Its name: lower-case letters, digits and _
     pub(super) name: String,
-    /// The app groups (Braze calls them workspaces, too) whose sends it gets. None: every one that no other connection names
+    /// The app groups (Braze also calls them workspaces) whose sends it gets. None: every one that no other connection names
     #[arg(long = "app-group", value_name = "ID", num_args = 1..)]
     pub(super) app_groups: Vec<String>,
-    /// The name of an app group, in the place of one that events carry
+    /// The name of an app group, instead of one that events carry
     #[arg(long = "app-group-name", value_name = "ID=NAME", value_parser = id_and_name)]
     pub(super) app_group_names: Vec<(String, String)>,
-    /// The Datadog site: US1, EU1, … Without it, Datadog's sites are asked which one the key belongs to, all but the US
-    /// government's
+    /// The Datadog site: US1, EU1, … Without it, all of Datadog's sites but the US government's are asked whether the key
+    /// belongs there
     #[arg(long, conflicts_with = "url")]
     pub(super) site: Option<String>,
-    /// A full base URL in the place of a site, for proxies; nobody is asked about the key then
+    /// A full base URL instead of a site, for proxies; the key is not validated then
     #[arg(long)]
     pub(super) url: Option<String>,
-    /// The name of the metric, if it is another one than braze.messaging.sent
+    /// The name of the metric, if it is not braze.messaging.sent
     #[arg(long)]
     pub(super) metric: Option<String>,
     /// Do not ask Datadog whether the key is valid on the site
@@ -92,7 +92,7 @@ pub(super) struct NamedArguments {
 pub(super) struct TestArguments {
     /// The connection's name
     pub(super) name: String,
-    /// Also send it one point, braze.forwarder.test, which can be seen in the Metrics Explorer
+    /// Also send one point, braze.forwarder.test, to look for in the Metrics Explorer
     #[arg(long)]
     pub(super) send: bool,
     #[command(flatten)]

@@ -9,8 +9,8 @@ pub(in crate::config) struct ReconcileSection {
     #[schemars(extend("x-empty" = "none: off, but for connections with one of their own"))]
     pub braze_url: String,
     /// A file with a REST API key of one workspace, readable by this user only, with the permissions campaigns.data_series
-    /// and canvas.data_series. It is read again when it changes. With several workspaces each has its key in
-    /// [connections.NAME.reconcile]; this one is for the sends of all connections without.
+    /// and canvas.data_series. It is reloaded when it changes. With several workspaces each has its key in
+    /// [connections.NAME.reconcile]; this one is for the sends of all connections without one.
     pub braze_key_file: String,
     /// The name of an environment variable that holds it.
     pub braze_key_env: String,
@@ -21,9 +21,9 @@ pub(in crate::config) struct ReconcileSection {
     /// How many days are compared, 1 to 100; yesterday is the last of them.
     #[schemars(range(min = 1, max = 100))]
     pub days: u32 = 7,
-    /// How far apart both sides may be, in percent of Braze's number.
+    /// How far apart the two sides may be, in percent of Braze's number.
     pub tolerance: String = "1%".into(),
-    /// When, in that time zone: some hours after midnight, for Braze's numbers settle slowly; 01:00 at the earliest.
+    /// When, in that time zone: some hours after midnight, because Braze's numbers settle slowly; 01:00 at the earliest.
     pub at: String = "04:00".into(),
 }
 
