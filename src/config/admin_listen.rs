@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
-use super::diagnostic::{ConfigError, Diagnostics};
+use super::diagnostic::{ConfigError, Diagnostics, is_within};
 use super::values::Address;
 use super::{schema, settings, sources};
+
+const KEY: &str = "admin.listen";
+const VARIABLE: &str = "BRAZE_DATADOG__ADMIN__LISTEN";
 
 /// `admin.listen` of a text that is not TOML.
 enum RecoveredListen {
@@ -23,31 +26,49 @@ pub(super) fn read(path: &Path) -> Result<SocketAddr, ConfigError> {
     // Whoever reads the rest is told of what is wrong.
     let mut unheard = Diagnostics::new("");
     let variables = sources::environment(&mut unheard, &super::environment()?, &schema);
-    if let Some(listen) = listen_of(variables) {
-        return Ok(listen);
+    if let Some(listen) = written_in(variables, &unheard)? {
+        return address(&format!("environment variable {VARIABLE}"), &listen);
     }
     let (text, _) = super::read(path)?;
     let origin = super::absolute(path).display().to_string();
     let mut syntax = Diagnostics::new(&origin);
     let listen = if sources::parse_toml(&mut syntax, &text, &origin, "").is_some() {
-        listen_of(sources::file(&mut unheard, &text, "", &schema))
+        let mut unheard = Diagnostics::new(&origin);
+        let settings = sources::file(&mut unheard, &text, &origin, &schema);
+        written_in(settings, &unheard)?
     } else {
         match recover(&text) {
-            RecoveredListen::Found(listen) => address(listen),
+            RecoveredListen::Found(listen) => Some(listen),
             RecoveredListen::Absent => None,
             RecoveredListen::Unclear => return Err(syntax.into_error()),
         }
     };
-    Ok(listen.unwrap_or_else(|| settings::Admin::default().listen.0))
+    listen.map_or(Ok(settings::Admin::default().listen.0), |listen| address(&origin, &listen))
 }
 
-fn listen_of(mut settings: schema::Table) -> Option<SocketAddr> {
-    let mut admin = settings.remove("admin")?.into_table().ok()?;
-    address(admin.remove("listen")?.into_string().ok()?)
+/// What stands for `admin.listen`, whether or not it is an address.
+///
+/// # Errors
+/// When it can't be read.
+fn written_in(mut settings: schema::Table, diagnostics: &Diagnostics) -> Result<Option<String>, ConfigError> {
+    let admin = settings.remove("admin").and_then(|admin| admin.into_table().ok());
+    let listen = admin.and_then(|mut admin| admin.remove("listen")?.into_string().ok());
+    let about_it =
+        diagnostics.errors().iter().filter(|error| !error.key.is_empty() && is_within(KEY, &error.key));
+    match about_it.cloned().collect::<Vec<_>>() {
+        wrong if listen.is_none() && !wrong.is_empty() => Err(ConfigError { diagnostics: wrong }),
+        _ => Ok(listen),
+    }
 }
 
-fn address(listen: String) -> Option<SocketAddr> {
-    Address::try_from(listen).ok().map(|listen| listen.0)
+/// # Errors
+/// When it is none. Nothing but what is written says where the port is, and at the default another process may answer.
+fn address(origin: &str, listen: &str) -> Result<SocketAddr, ConfigError> {
+    Address::try_from(listen.to_owned()).map(|Address(address)| address).map_err(|reason| {
+        let mut wrong = Diagnostics::new(origin);
+        wrong.refuse(KEY, listen, reason);
+        wrong.into_error()
+    })
 }
 
 fn recover(text: &str) -> RecoveredListen {
@@ -109,6 +130,15 @@ mod tests {
         ] {
             let told = listen(&text).unwrap_err();
             assert!(told.contains("a.toml: is not valid TOML at line "), "{text}: {told}");
+        }
+        for (text, said) in [
+            ("[admin]\nlisten = \"127.0.0.1:99999\"\n", "a.toml: admin.listen: \"127.0.0.1:99999\" "),
+            ("[admin]\nlisten = 8081\n", "a.toml: admin.listen: "),
+            ("admin = \"127.0.0.1:8081\"\n", "a.toml: admin: "),
+            ("[admin]\nlisten = \"status:8081\"\noops = = 1\n", "a.toml: admin.listen: \"status:8081\" "),
+        ] {
+            let told = listen(text).unwrap_err();
+            assert!(told.contains(said), "{text}: {told}");
         }
     }
 }

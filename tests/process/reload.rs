@@ -173,6 +173,10 @@ async fn a_bad_file_is_refused_whole_and_the_old_configuration_stays() {
     let slip = configuration.file("slip.toml", slip);
     let asked = configuration.run_by_variable(&slip, &["health"]).await;
     assert_eq!(asked.status.code(), Some(0), "it is asked where it is: {asked:?}");
+    let elsewhere = configuration.clone().environment("BRAZE_DATADOG__ADMIN__LISTEN", "127.0.0.1:808i");
+    let asked = elsewhere.run(&["health"]).await;
+    let told = "environment variable BRAZE_DATADOG__ADMIN__LISTEN: admin.listen: \"127.0.0.1:808i\" ";
+    assert!(asked.status.code() == Some(1) && asked.stderr.contains(told), "nobody is asked: {asked:?}");
     configuration.file("braze-datadog.toml", "this is no TOML [");
     assert_eq!(hang_up(&forwarder, refused).await["level"], "ERROR");
     // A token file that can't be used refuses the connections beside it, too.
