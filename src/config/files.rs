@@ -22,6 +22,8 @@ const OTHERS: u32 = 0o007;
 pub(super) enum FileError {
     #[error("does not exist")]
     Missing,
+    #[error("is a link to what does not exist (is a volume not mounted?)")]
+    BrokenLink,
     #[error("can't be read: {0}")]
     Unreadable(io::Error),
     #[error("is not a regular file")]
@@ -56,7 +58,11 @@ pub(super) fn read_secret(path: &Path, bytes_max: u64) -> Result<String, FileErr
 /// Whether there is a file that can be opened.
 pub(super) fn check_file(path: &Path) -> Result<(), FileError> {
     // Checked before it is opened: opening a pipe waits for its other end.
-    if !fs::metadata(path)?.is_file() {
+    let metadata = fs::metadata(path).map_err(|error| match FileError::from(error) {
+        FileError::Missing if path.is_symlink() => FileError::BrokenLink,
+        error => error,
+    })?;
+    if !metadata.is_file() {
         return Err(FileError::NotAFile);
     }
     File::open(path)?;
@@ -106,5 +112,19 @@ mod tests {
     fn the_service_can_still_read_what_is_no_longer_open() {
         assert_eq!(remedy(1000), "chmod o= it");
         assert!(remedy(0).starts_with("chmod o= it (before that chgrp it"), "{}", remedy(0));
+    }
+
+    /// At the default place a file that is missing may be meant.
+    #[test]
+    fn a_broken_link_is_no_missing_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let link = directory.path().join("link");
+        assert!(matches!(read_config(&link), Err(FileError::Missing)));
+        std::os::unix::fs::symlink(directory.path().join("gone"), &link).unwrap();
+        for read in [read_config(&link), read_secret(&link, 10)] {
+            assert!(read.unwrap_err().to_string().starts_with("is a link to what does not exist"));
+        }
+        fs::write(directory.path().join("gone"), "a").unwrap();
+        assert_eq!(read_config(&link).unwrap(), "a");
     }
 }
