@@ -161,6 +161,21 @@ fn a_slow_connection_has_no_more_too_late_than_it_dropped_without_an_answer() {
 }
 
 #[test]
+fn a_machine_that_has_no_room_is_told_from_a_send_that_is_counted_twice() {
+    let mut case = Case::new();
+    // Accepted, and given up for want of an answer.
+    let late = case.arrival(1, Treatment::Well);
+    let log = &mut case.lives[1].log;
+    let [_, accepted, dropped] = log.stopped.as_mut().unwrap();
+    (*accepted, *dropped) = (*accepted - late.sends, *dropped + late.sends);
+    *log.drops.entry((name(late.sender.connection), "timeout".to_owned())).or_default() += late.sends;
+    let audit = case.audit();
+    assert_eq!(broken(&audit), ["dropped for another reason than how Datadog treats the connection"]);
+    let words = audit.in_words();
+    assert!(words.contains("no room") && words.contains("nothing was counted twice"), "{words}");
+}
+
+#[test]
 fn a_tag_set_that_is_counted_twice_is_seen() {
     let mut case = Case::new();
     *case.judged.values_mut().next().unwrap() += 1;
