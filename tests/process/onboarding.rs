@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::support;
 use crate::support::forwarder::{Configuration, Finished, Forwarder};
@@ -122,6 +123,37 @@ async fn a_customer_is_added_rotated_and_removed_while_the_forwarder_runs() {
     for said in [&added, &rotated, &tested, &removed] {
         assert!(!format!("{said:?}").contains(KEY) && !format!("{said:?}").contains(OTHER_KEY), "{said:?}");
     }
+    assert!(forwarder.stop().await.success());
+}
+
+#[tokio::test]
+async fn what_is_not_taken_over_in_time_is_written_and_told_as_that() {
+    let intake = Intake::start();
+    let (configuration, directory) = with_one(&intake);
+    let forwarder = configuration.start().await;
+    // While a file changes between any two looks, the directory is read after eleven of them.
+    let restless = async {
+        for number in 0_u32.. {
+            fs::write(directory.join("notes"), number.to_string()).unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let url = intake.url();
+    let add = ["add", "acme", "--app-group", "g-acme", "--url", &url, "--wait", "2"];
+    let late = tokio::select! {
+        () = restless => panic!("it never ends"),
+        added = connections(&configuration, KEY, &add) => added,
+    };
+    assert_eq!((late.status.code(), &*late.stdout), (Some(1), ""), "{late:?}");
+    let told = "it is written, but the forwarder at 127.0.0.1:";
+    assert!(late.stderr.contains(told) && late.stderr.contains("within 2s"), "{late:?}");
+    assert_eq!(files(&directory), ["acme.key", "acme.toml", "first.toml", "notes"]);
+    support::eventually("it is taken over all the same", async || {
+        forwarder.admin("/status").await.1.contains("\"name\": \"acme\"").then_some(())
+    })
+    .await;
+    push(&forwarder, "1", "g-acme").await;
+    assert_eq!(forwarder.settled(1).await.accepted, 1);
     assert!(forwarder.stop().await.success());
 }
 
