@@ -76,7 +76,7 @@ impl Failure {
     }
 }
 
-/// Reads the configuration, and says what it warns of.
+/// Reads the configuration; with it come its warnings.
 pub(crate) fn load(path: &Path) -> Result<(Config, Vec<Warning>), Failure> {
     Config::load(path).map_err(Failure::configuration)
 }

@@ -15,7 +15,7 @@ use super::population::Population;
 use super::sends::tag_of;
 use super::truth::Truth;
 
-/// What does not hold where the machine is too slow for its day.
+/// What does not hold where the machine is too slow for its day, or a forwarder drops what it should not.
 const UNEXPLAINED: &str = "dropped for another reason than how Datadog treats the connection";
 
 /// What it is made of.
@@ -76,8 +76,8 @@ impl Audit {
             "`kill -9` apart nothing was counted twice, and nothing was lost without a reason; what Datadog took after the forwarder had \
              given up is booked as a drop without an answer."
         } else if self.checks.iter().all(|check| check.holds || check.words == UNEXPLAINED) {
-            "`kill -9` apart nothing was counted twice, and nothing was lost without a reason. **But the machine had no room for the day**: \
-             connections that are treated well dropped sends, too."
+            "`kill -9` apart nothing was counted twice, and nothing was lost without a reason. **But connections that are treated well \
+             dropped sends, too**: the machine had no room for the day, or it is a fault."
         } else {
             "**The account does not come out**: what does not hold is marked below."
         }

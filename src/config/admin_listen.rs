@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 
-use super::diagnostic::{ConfigError, Diagnostics, is_within};
+use super::diagnostic::{ConfigError, Diagnostic, Diagnostics, is_within};
 use super::values::Address;
 use super::{schema, settings, sources};
 
@@ -31,16 +31,15 @@ pub(super) fn read(path: &Path) -> Result<SocketAddr, ConfigError> {
     }
     let (text, _) = super::read(path)?;
     let origin = super::absolute(path).display().to_string();
-    let mut syntax = Diagnostics::new(&origin);
-    let listen = if sources::parse_toml(&mut syntax, &text, &origin, "").is_some() {
-        let mut unheard = Diagnostics::new(&origin);
-        let settings = sources::file(&mut unheard, &text, &origin, &schema);
-        written_in(settings, &unheard)?
+    let mut of_file = Diagnostics::new(&origin);
+    let listen = if let Some(table) = sources::parse_toml(&mut of_file, &text, &origin, "") {
+        let settings = schema::keep_known(&mut of_file, table, &schema, "", &origin);
+        written_in(settings, &of_file)?
     } else {
         match recover(&text) {
             RecoveredListen::Found(listen) => Some(listen),
             RecoveredListen::Absent => None,
-            RecoveredListen::Unclear => return Err(syntax.into_error()),
+            RecoveredListen::Unclear => return Err(of_file.into_error()),
         }
     };
     listen.map_or(Ok(settings::Admin::default().listen.0), |listen| address(&origin, &listen))
@@ -52,13 +51,12 @@ pub(super) fn read(path: &Path) -> Result<SocketAddr, ConfigError> {
 /// When it can't be read.
 fn written_in(mut settings: schema::Table, diagnostics: &Diagnostics) -> Result<Option<String>, ConfigError> {
     let admin = settings.remove("admin").and_then(|admin| admin.into_table().ok());
-    let listen = admin.and_then(|mut admin| admin.remove("listen")?.into_string().ok());
-    let about_it =
-        diagnostics.errors().iter().filter(|error| !error.key.is_empty() && is_within(KEY, &error.key));
-    match about_it.cloned().collect::<Vec<_>>() {
-        wrong if listen.is_none() && !wrong.is_empty() => Err(ConfigError { diagnostics: wrong }),
-        _ => Ok(listen),
+    if let Some(listen) = admin.and_then(|mut admin| admin.remove("listen")?.into_string().ok()) {
+        return Ok(Some(listen));
     }
+    let is_about_it = |error: &&Diagnostic| !error.key.is_empty() && is_within(KEY, &error.key);
+    let wrong: Vec<Diagnostic> = diagnostics.errors().iter().filter(is_about_it).cloned().collect();
+    if wrong.is_empty() { Ok(None) } else { Err(ConfigError { diagnostics: wrong }) }
 }
 
 /// # Errors

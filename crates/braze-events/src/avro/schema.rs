@@ -100,7 +100,7 @@ impl AvroPlan {
         Some((record, record.body?))
     }
 
-    /// The type of all events from `origin`, where none can state another.
+    /// The type of all events with these defaults, where none can state another.
     pub(super) fn fixed_type<'p>(&'p self, defaults: &'p EventDefaults) -> Option<&'p [u8]> {
         let Node::Record(record) = &self.nodes[self.root] else { return None };
         let known = match (&*record.named, defaults.event_type.as_deref()) {

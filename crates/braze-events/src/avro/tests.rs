@@ -117,8 +117,7 @@ fn a_storage_record_is_read_with_the_type_in_its_name() {
 
 #[test]
 fn the_type_is_looked_for_in_the_record_then_in_its_name_then_where_it_came_from() {
-    let from =
-        |defaults: &str| EventDefaults { event_type: Some(defaults.into()), ..EventDefaults::default() };
+    let from = |known: &str| EventDefaults { event_type: Some(known.into()), ..EventDefaults::default() };
     let id = member("id", "string");
     let says = email(&json!([member("event_type", json!(["null", "string"])), id]));
     let said = [vec![2], text("said"), text("1")].concat();

@@ -238,8 +238,8 @@ impl<'a> Reference<'a> {
             let inner = tag(text_of(event.get("properties").and_then(|inner| inner.get(key))));
             if inner.is_empty() { tag(top(key)) } else { inner }
         };
-        let or = |text: String, defaults: &Option<Box<str>>| match defaults {
-            Some(defaults) if text.is_empty() => defaults.to_string(),
+        let or = |text: String, default: &Option<Box<str>>| match default {
+            Some(default) if text.is_empty() => default.to_string(),
             _ => text,
         };
         let name = or(top("event_type"), &self.defaults.event_type);

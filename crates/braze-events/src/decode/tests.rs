@@ -446,7 +446,7 @@ fn an_event_is_judged_by_type_then_id_then_time() {
 }
 
 #[test]
-fn what_an_event_lacks_comes_from_its_origin() {
+fn what_an_event_lacks_comes_from_the_defaults() {
     let defaults = EventDefaults {
         event_type: Some(SMS.into()),
         app_group_id: Some("og".into()),
